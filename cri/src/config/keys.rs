@@ -1,0 +1,208 @@
+//! The one table of settings: defaults, `--help-config` and the documentation come from it.
+
+/// A setting.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// `section.name`, or a bare name outside of all sections.
+    pub(super) name: &'static str,
+    /// The default, as TOML; its type is the setting's type.
+    pub(super) default: &'static str,
+    /// What it does; a sentence or several lines.
+    pub(super) help: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, help: &'static str) -> Key {
+    Key { name, default, help }
+}
+
+/// Every setting, section by section.
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "root",
+        r#""/var/lib/pintle""#,
+        "Folder of what is kept for good: images, records, volumes.",
+    ),
+    key(
+        "state",
+        r#""/run/pintle""#,
+        "Folder of what lives until reboot: pinned namespaces, bundles, sockets.",
+    ),
+    key(
+        "socket",
+        r#""""#,
+        "The CRI socket. Empty: pintle.sock in the state folder.",
+    ),
+    key(
+        "socket_mode",
+        "0o600",
+        "Permission bits of the CRI socket. Whoever can write to it is root on this host.",
+    ),
+    key(
+        "monitor",
+        r#""""#,
+        "The monitor program. Empty: pintle-monitor beside pintled, else on PATH.",
+    ),
+    key(
+        "log_level",
+        r#""info""#,
+        "What is logged: error, warn, info, debug or trace, also by module (\"info,pintle_cri=debug\").",
+    ),
+    key(
+        "cgroup_driver",
+        r#""auto""#,
+        "Who makes the cgroups: cgroupfs, systemd, or auto (systemd where it runs). kubelet asks and follows.",
+    ),
+    key(
+        "cgroup_parent",
+        r#""/pintle""#,
+        "The cgroup for pods that name no parent. With the systemd driver its last part must end in .slice.",
+    ),
+    key("network.bridge", r#""pintle0""#, "Name of the built-in bridge."),
+    key(
+        "network.ranges",
+        r#"["10.85.0.0/16"]"#,
+        "Where pods get their addresses, at most one range of each family. The node's pod CIDR, once kubelet tells it,\n\
+         goes before.",
+    ),
+    key(
+        "network.mtu",
+        "0",
+        "MTU of pods' interfaces. 0: that of the host's default route.",
+    ),
+    key(
+        "network.masquerade",
+        "true",
+        "Hide pods behind the host's address when they leave the node.",
+    ),
+    key(
+        "network.hairpin",
+        "true",
+        "Let a pod reach itself through its own host port.",
+    ),
+    key(
+        "network.cni_conf_dir",
+        r#""/etc/cni/net.d""#,
+        "Where a CNI configuration lies here, it is used in place of the built-in bridge.",
+    ),
+    key(
+        "network.cni_bin_dirs",
+        r#"["/opt/cni/bin", "/usr/lib/cni"]"#,
+        "Where CNI programs lie, searched in this order.",
+    ),
+    key(
+        "images.certs_dir",
+        r#""/etc/pintle/certs.d""#,
+        "Folder of <registry>/hosts.toml files. Empty: none.",
+    ),
+    key(
+        "images.insecure_registries",
+        "[]",
+        "Registries (host or host:port) spoken to over plain HTTP. Those on loopback always are.",
+    ),
+    key(
+        "images.pinned",
+        "[]",
+        "References of images that kubelet shall never collect. A * at the end matches anything.",
+    ),
+    key(
+        "images.max_concurrent_layers",
+        "4",
+        "Layers of one image that are fetched at once.",
+    ),
+    key(
+        "runtime.default_handler",
+        r#""pintle""#,
+        "Name of the default runtime handler.",
+    ),
+    key(
+        "runtime.handlers",
+        "[]",
+        "Names of further runtime handlers. They work as the default one does.",
+    ),
+    key(
+        "runtime.default_ulimits",
+        r#"["nofile=65536:524288"]"#,
+        "Limits of every container, as name=soft:hard (setrlimit(2)); -1 for none. Lowered to what the daemon may give.",
+    ),
+    key(
+        "runtime.default_capabilities",
+        r#"["CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE"]"#,
+        "Capabilities of a container before those of its security context are added and dropped.",
+    ),
+    key(
+        "runtime.log_max_line",
+        "16384",
+        "Longest line of a container's log, in bytes; longer ones are split. -1: never.",
+    ),
+    key(
+        "runtime.log_mode",
+        "0o640",
+        "Permission bits of containers' log files.",
+    ),
+    key(
+        "runtime.unprivileged_ports",
+        "true",
+        "Let every user of a pod bind ports below 1024.",
+    ),
+    key(
+        "runtime.unprivileged_ping",
+        "true",
+        "Let every group of a pod send ICMP echo requests without NET_RAW.",
+    ),
+    key(
+        "runtime.seccomp_default",
+        r#""unconfined""#,
+        "The seccomp profile of containers that name none: unconfined or runtime-default.",
+    ),
+    key(
+        "runtime.privileged_without_host_devices",
+        "false",
+        "Keep the host's devices out of privileged containers.",
+    ),
+    key(
+        "runtime.device_ownership_from_security_context",
+        "false",
+        "Give a container's devices to the user and group that it runs as.",
+    ),
+    key(
+        "runtime.pids_limit",
+        "0",
+        "Most processes in a container. 0: no limit of ours; kubelet limits pods.",
+    ),
+    key(
+        "runtime.pod_annotations",
+        "[]",
+        "Pod annotations that are copied into the runtime spec. A * at the end matches anything.",
+    ),
+    key(
+        "runtime.container_annotations",
+        "[]",
+        "As pod_annotations, for containers' own annotations.",
+    ),
+    key(
+        "streaming.address",
+        r#""127.0.0.1""#,
+        "Address of the server of exec, attach and port-forward. kubelet connects to it; nobody else should.",
+    ),
+    key("streaming.port", "0", "Its port. 0: any that is free."),
+];
+
+/// All settings as a configuration file: each with its explanation above it.
+pub(super) fn documented_defaults() -> String {
+    let mut text = String::from("# Configuration of pintled. Every setting is shown with its default.\n");
+    let mut section = "";
+    for key in KEYS {
+        let (in_section, name) = key.name.split_once('.').unwrap_or(("", key.name));
+        if in_section != section {
+            section = in_section;
+            text.push_str(&format!("\n[{section}]\n"));
+        } else {
+            text.push('\n');
+        }
+        for line in key.help.lines() {
+            text.push_str(&format!("# {line}\n"));
+        }
+        text.push_str(&format!("{name} = {}\n", key.default));
+    }
+    text
+}

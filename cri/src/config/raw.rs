@@ -1,0 +1,68 @@
+//! The configuration as serde sees it: the file's own types, every setting present.
+
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    pub(super) root: String,
+    pub(super) state: String,
+    pub(super) socket: String,
+    pub(super) socket_mode: i64,
+    pub(super) monitor: String,
+    pub(super) log_level: String,
+    pub(super) cgroup_driver: String,
+    pub(super) cgroup_parent: String,
+    pub(super) network: RawNetwork,
+    pub(super) images: RawImages,
+    pub(super) runtime: RawRuntime,
+    pub(super) streaming: RawStreaming,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawNetwork {
+    pub(super) bridge: String,
+    pub(super) ranges: Vec<String>,
+    pub(super) mtu: i64,
+    pub(super) masquerade: bool,
+    pub(super) hairpin: bool,
+    pub(super) cni_conf_dir: String,
+    pub(super) cni_bin_dirs: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawImages {
+    pub(super) certs_dir: String,
+    pub(super) insecure_registries: Vec<String>,
+    pub(super) pinned: Vec<String>,
+    pub(super) max_concurrent_layers: i64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a configuration file")]
+pub(super) struct RawRuntime {
+    pub(super) default_handler: String,
+    pub(super) handlers: Vec<String>,
+    pub(super) default_ulimits: Vec<String>,
+    pub(super) default_capabilities: Vec<String>,
+    pub(super) log_max_line: i64,
+    pub(super) log_mode: i64,
+    pub(super) unprivileged_ports: bool,
+    pub(super) unprivileged_ping: bool,
+    pub(super) seccomp_default: String,
+    pub(super) privileged_without_host_devices: bool,
+    pub(super) device_ownership_from_security_context: bool,
+    pub(super) pids_limit: i64,
+    pub(super) pod_annotations: Vec<String>,
+    pub(super) container_annotations: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStreaming {
+    pub(super) address: String,
+    pub(super) port: i64,
+}

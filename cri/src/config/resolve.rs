@@ -1,0 +1,300 @@
+//! Raw values to validated ones; each refusal names the key and the value.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use ipnet::IpNet;
+
+use super::{
+    CgroupDriver, Config, ConfigError, ImagesConfig, NetworkConfig, RuntimeConfig, StreamingConfig,
+    raw::{RawConfig, RawImages, RawNetwork, RawRuntime, RawStreaming},
+};
+use crate::spec::{caps, rlimits};
+
+/// Longest path of a unix socket (unix(7)), in bytes.
+const SOCKET_PATH_MAX: usize = 107;
+/// Longest interface name (IFNAMSIZ without its NUL), in bytes.
+const INTERFACE_NAME_MAX: usize = 15;
+
+pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
+    let state = absolute("state", &raw.state)?;
+    let socket = match raw.socket.as_str() {
+        "" => state.join("pintle.sock"),
+        path => absolute("socket", path)?,
+    };
+    if socket.as_os_str().len() > SOCKET_PATH_MAX {
+        let reason = format!("longer than {SOCKET_PATH_MAX} bytes");
+        return Err(ConfigError::value("socket", socket.display(), reason));
+    }
+    let cgroup_driver = one_of(
+        "cgroup_driver",
+        &raw.cgroup_driver,
+        &[
+            ("auto", CgroupDriver::Auto),
+            ("cgroupfs", CgroupDriver::Cgroupfs),
+            ("systemd", CgroupDriver::Systemd),
+        ],
+    )?;
+    Ok(Config {
+        root: absolute("root", &raw.root)?,
+        state,
+        socket,
+        socket_mode: mode("socket_mode", raw.socket_mode)?,
+        monitor: optional(&raw.monitor)
+            .map(|path| absolute("monitor", path))
+            .transpose()?,
+        log_level: filled("log_level", raw.log_level)?,
+        cgroup_parent: cgroup_parent(&raw.cgroup_parent, cgroup_driver)?,
+        cgroup_driver,
+        network: network(raw.network)?,
+        images: images(raw.images)?,
+        runtime: runtime(raw.runtime)?,
+        streaming: streaming(&raw.streaming)?,
+    })
+}
+
+fn network(raw: RawNetwork) -> Result<NetworkConfig, ConfigError> {
+    let bridge = raw.bridge;
+    let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if bridge.is_empty()
+        || bridge.len() > INTERFACE_NAME_MAX
+        || bridge.starts_with('.')
+        || bridge.contains(bad)
+    {
+        return Err(ConfigError::value(
+            "network.bridge",
+            bridge,
+            "not a name for an interface",
+        ));
+    }
+    let mtu = match raw.mtu {
+        0 => None,
+        mtu => Some(in_range("network.mtu", mtu, 576, 65535)?),
+    };
+    let bin_dirs = raw
+        .cni_bin_dirs
+        .iter()
+        .map(|dir| absolute("network.cni_bin_dirs", dir));
+    Ok(NetworkConfig {
+        bridge,
+        ranges: ranges(&raw.ranges)?,
+        mtu: mtu.map(|mtu| u32::try_from(mtu).unwrap_or(u32::MAX)),
+        masquerade: raw.masquerade,
+        hairpin: raw.hairpin,
+        cni_conf_dir: absolute("network.cni_conf_dir", &raw.cni_conf_dir)?,
+        cni_bin_dirs: bin_dirs.collect::<Result<_, _>>()?,
+    })
+}
+
+fn ranges(raw: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+    const KEY: &str = "network.ranges";
+    let mut ranges: Vec<IpNet> = Vec::new();
+    for text in raw {
+        let range: IpNet = parse(KEY, text, "an address range such as 10.85.0.0/16")?;
+        if range.trunc() != range {
+            return Err(ConfigError::value(
+                KEY,
+                text,
+                format!("has host bits; did you mean {}?", range.trunc()),
+            ));
+        }
+        if range.max_prefix_len() - range.prefix_len() < 3 {
+            return Err(ConfigError::value(
+                KEY,
+                text,
+                "too small: it must hold at least 8 addresses",
+            ));
+        }
+        if ranges
+            .iter()
+            .any(|other| other.addr().is_ipv4() == range.addr().is_ipv4())
+        {
+            return Err(ConfigError::value(KEY, text, "a second range of the same family"));
+        }
+        ranges.push(range);
+    }
+    if ranges.is_empty() {
+        return Err(ConfigError::value(KEY, "[]", "at least one range is needed"));
+    }
+    Ok(ranges)
+}
+
+fn images(raw: RawImages) -> Result<ImagesConfig, ConfigError> {
+    for registry in &raw.insecure_registries {
+        if registry.is_empty() || registry.contains(['/', '@']) || registry.contains(char::is_whitespace) {
+            return Err(ConfigError::value(
+                "images.insecure_registries",
+                registry,
+                "expected host or host:port",
+            ));
+        }
+    }
+    let layers = in_range("images.max_concurrent_layers", raw.max_concurrent_layers, 1, 64)?;
+    Ok(ImagesConfig {
+        certs_dir: optional(&raw.certs_dir)
+            .map(|dir| absolute("images.certs_dir", dir))
+            .transpose()?,
+        insecure_registries: raw.insecure_registries,
+        pinned: patterns("images.pinned", raw.pinned)?,
+        max_concurrent_layers: usize::try_from(layers).unwrap_or(1),
+    })
+}
+
+fn runtime(raw: RawRuntime) -> Result<RuntimeConfig, ConfigError> {
+    let default_handler = handler("runtime.default_handler", raw.default_handler)?;
+    let mut handlers: Vec<String> = Vec::new();
+    for name in raw.handlers {
+        let name = handler("runtime.handlers", name)?;
+        if name == default_handler || handlers.contains(&name) {
+            return Err(ConfigError::value("runtime.handlers", name, "named twice"));
+        }
+        handlers.push(name);
+    }
+    let ulimits = raw.default_ulimits.iter().map(|text| {
+        rlimits::parse(text).map_err(|reason| ConfigError::value("runtime.default_ulimits", text, reason))
+    });
+    let capabilities = raw.default_capabilities.iter().map(|name| {
+        caps::parse(name)
+            .ok_or_else(|| ConfigError::value("runtime.default_capabilities", name, "no such capability"))
+    });
+    let log_max_line = match raw.log_max_line {
+        -1 => usize::MAX,
+        line => usize::try_from(in_range("runtime.log_max_line", line, 256, 1 << 30)?).unwrap_or(usize::MAX),
+    };
+    let seccomp = [("unconfined", false), ("runtime-default", true)];
+    Ok(RuntimeConfig {
+        default_handler,
+        handlers,
+        default_ulimits: ulimits.collect::<Result<_, _>>()?,
+        default_capabilities: capabilities.collect::<Result<_, _>>()?,
+        log_max_line,
+        log_mode: mode("runtime.log_mode", raw.log_mode)?,
+        unprivileged_ports: raw.unprivileged_ports,
+        unprivileged_ping: raw.unprivileged_ping,
+        seccomp_default: one_of("runtime.seccomp_default", &raw.seccomp_default, &seccomp)?,
+        privileged_without_host_devices: raw.privileged_without_host_devices,
+        device_ownership_from_security_context: raw.device_ownership_from_security_context,
+        pids_limit: Some(in_range("runtime.pids_limit", raw.pids_limit, 0, 1 << 22)?)
+            .filter(|limit| *limit > 0),
+        pod_annotations: patterns("runtime.pod_annotations", raw.pod_annotations)?,
+        container_annotations: patterns("runtime.container_annotations", raw.container_annotations)?,
+    })
+}
+
+fn streaming(raw: &RawStreaming) -> Result<StreamingConfig, ConfigError> {
+    let address: IpAddr = parse("streaming.address", &raw.address, "an IP address")?;
+    let port = in_range("streaming.port", raw.port, 0, 65535)?;
+    Ok(StreamingConfig {
+        address: SocketAddr::new(address, u16::try_from(port).unwrap_or(0)),
+    })
+}
+
+/// Handler names are those of RuntimeClasses: DNS labels.
+fn handler(key: &str, name: String) -> Result<String, ConfigError> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let fine = (1..=63).contains(&name.len()) && name.chars().all(allowed);
+    if fine && !name.starts_with('-') && !name.ends_with('-') {
+        return Ok(name);
+    }
+    Err(ConfigError::value(
+        key,
+        name,
+        "not a DNS label: up to 63 of a-z, 0-9 and - inside",
+    ))
+}
+
+fn cgroup_parent(path: &str, driver: CgroupDriver) -> Result<String, ConfigError> {
+    const KEY: &str = "cgroup_parent";
+    absolute(KEY, path)?;
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.is_empty() || trimmed.split('/').any(|part| part == ".." || part == ".") {
+        return Err(ConfigError::value(
+            KEY,
+            path,
+            "expected the path of a cgroup of our own, as /pintle",
+        ));
+    }
+    // The default's slice has the default's name.
+    if driver == CgroupDriver::Systemd && trimmed == "/pintle" {
+        return Ok("/pintle.slice".to_owned());
+    }
+    if driver == CgroupDriver::Systemd && !trimmed.ends_with(".slice") {
+        return Err(ConfigError::value(
+            KEY,
+            path,
+            "with the systemd driver its last part must end in .slice",
+        ));
+    }
+    Ok(trimmed.to_owned())
+}
+
+/// Only `*` at the end has a meaning, so that nobody relies on more.
+fn patterns(key: &str, patterns: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    match patterns
+        .iter()
+        .find(|p| p.is_empty() || p.strip_suffix('*').unwrap_or(p).contains('*'))
+    {
+        Some(bad) => Err(ConfigError::value(key, bad, "a * may only stand at the end")),
+        None => Ok(patterns),
+    }
+}
+
+fn absolute(key: &str, path: &str) -> Result<PathBuf, ConfigError> {
+    if Path::new(path).is_absolute() && !path.contains('\0') {
+        return Ok(PathBuf::from(path));
+    }
+    Err(ConfigError::value(key, path, "expected an absolute path"))
+}
+
+fn optional(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn filled(key: &str, text: String) -> Result<String, ConfigError> {
+    if text.is_empty() {
+        Err(ConfigError::value(key, text, "is empty"))
+    } else {
+        Ok(text)
+    }
+}
+
+fn mode(key: &str, mode: i64) -> Result<u32, ConfigError> {
+    match u32::try_from(mode) {
+        Ok(mode @ 0..=0o777) => Ok(mode),
+        _ => Err(ConfigError::value(
+            key,
+            format!("{mode:#o}"),
+            "expected permission bits, 0o000 to 0o777",
+        )),
+    }
+}
+
+fn in_range(key: &str, value: i64, least: i64, most: i64) -> Result<i64, ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    Err(ConfigError::value(
+        key,
+        value,
+        format!("expected {least} to {most}"),
+    ))
+}
+
+fn parse<T: FromStr>(key: &str, text: &str, expected: &str) -> Result<T, ConfigError> {
+    text.parse()
+        .map_err(|_| ConfigError::value(key, text, format!("expected {expected}")))
+}
+
+fn one_of<T: Copy>(key: &str, text: &str, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+    choices
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, choice)| *choice)
+        .ok_or_else(|| {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            ConfigError::value(key, text, format!("expected one of {}", names.join(", ")))
+        })
+}

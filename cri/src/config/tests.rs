@@ -1,0 +1,166 @@
+//! The table of settings against the types, and what a file may and may not say.
+
+use std::path::Path;
+
+use oci_spec::runtime::Capability;
+
+use super::*;
+
+fn refusal(text: &str) -> String {
+    Config::from_toml(text).unwrap_err().to_string()
+}
+
+#[test]
+fn every_setting_has_a_default_that_is_valid() {
+    // Fails if the table lacks a field of the raw types or has one too many.
+    let config = Config::from_toml("").unwrap();
+    assert_eq!(config.root(), Path::new("/var/lib/pintle"));
+    assert_eq!(config.socket(), Path::new("/run/pintle/pintle.sock"));
+    assert_eq!(config.socket_mode(), 0o600);
+    assert_eq!(config.handlers().collect::<Vec<_>>(), ["pintle"]);
+    assert_eq!(config.runtime().default_capabilities.len(), 14);
+    assert!(
+        config
+            .runtime()
+            .default_capabilities
+            .contains(&Capability::NetRaw)
+    );
+    assert_eq!(config.runtime().default_ulimits[0].soft(), 65536);
+    assert!(config.streaming().address.ip().is_loopback());
+}
+
+#[test]
+fn the_documented_defaults_are_a_configuration_file() {
+    let text = Config::documented_defaults();
+    assert_eq!(Config::from_toml(&text).unwrap(), Config::from_toml("").unwrap());
+    for key in keys::KEYS {
+        assert!(
+            !key.help.is_empty() && key.help.ends_with('.'),
+            "{}: {}",
+            key.name,
+            key.help
+        );
+    }
+}
+
+#[test]
+fn a_file_changes_what_it_names_and_no_more() {
+    let config = Config::from_toml(
+        "state = \"/tmp/p\"\n[network]\nbridge = \"br7\"\n[runtime]\nhandlers = [\"test-handler\"]\nlog_max_line = -1",
+    )
+    .unwrap();
+    assert_eq!(config.socket(), Path::new("/tmp/p/pintle.sock"));
+    assert_eq!(config.network().bridge, "br7");
+    assert!(config.network().masquerade);
+    assert_eq!(config.handlers().collect::<Vec<_>>(), ["pintle", "test-handler"]);
+    assert_eq!(config.runtime().log_max_line, usize::MAX);
+}
+
+/// Configuration files and what is said about them.
+const REFUSALS: &[(&str, &str)] = &[
+    (
+        "rooot = \"/x\"",
+        "rooot = \"/x\": there is no such setting (did you mean root?)",
+    ),
+    (
+        "[network]\nbrigde = \"x\"",
+        "network.brigde = \"x\": there is no such setting (did you mean network.bridge?)",
+    ),
+    (
+        "[zzzzzzzz]\na = 1",
+        "zzzzzzzz = { a = 1 }: there is no such setting",
+    ),
+    (
+        "[network]\nmtu = \"big\"",
+        "network.mtu = \"big\": expected a whole number",
+    ),
+    (
+        "[network]\nranges = [7]",
+        "network.ranges = [7]: expected a list of text",
+    ),
+    ("network = 3", "network = 3: expected a section"),
+    ("root = \"var\"", "root = \"var\": expected an absolute path"),
+    (
+        "socket_mode = 0o7777",
+        "socket_mode = \"0o7777\": expected permission bits, 0o000 to 0o777",
+    ),
+    (
+        "cgroup_driver = \"v2\"",
+        "cgroup_driver = \"v2\": expected one of auto, cgroupfs, systemd",
+    ),
+    (
+        "[network]\nmtu = 12",
+        "network.mtu = \"12\": expected 576 to 65535",
+    ),
+    (
+        "[network]\nranges = [\"10.1.2.3/16\"]",
+        "network.ranges = \"10.1.2.3/16\": has host bits; did you mean 10.1.0.0/16?",
+    ),
+    (
+        "[network]\nranges = [\"10.1.0.0/16\", \"10.2.0.0/16\"]",
+        "network.ranges = \"10.2.0.0/16\": a second range of the same family",
+    ),
+    (
+        "[network]\nranges = []",
+        "network.ranges = \"[]\": at least one range is needed",
+    ),
+    (
+        "[runtime]\ndefault_capabilities = [\"CAP_FLY\"]",
+        "runtime.default_capabilities = \"CAP_FLY\": no such capability",
+    ),
+    (
+        "[runtime]\ndefault_ulimits = [\"nofile\"]",
+        "runtime.default_ulimits = \"nofile\": expected name=soft:hard",
+    ),
+    (
+        "[runtime]\nhandlers = [\"pintle\"]",
+        "runtime.handlers = \"pintle\": named twice",
+    ),
+    (
+        "[runtime]\nhandlers = [\"Big_Name\"]",
+        "runtime.handlers = \"Big_Name\": not a DNS label: up to 63 of a-z, 0-9 and - inside",
+    ),
+    (
+        "[runtime]\npod_annotations = [\"a*é\"]",
+        "runtime.pod_annotations = \"a*é\": a * may only stand at the end",
+    ),
+    (
+        "[images]\ninsecure_registries = [\"http://x\"]",
+        "images.insecure_registries = \"http://x\": expected host or host:port",
+    ),
+    (
+        "[streaming]\naddress = \"localhost\"",
+        "streaming.address = \"localhost\": expected an IP address",
+    ),
+    (
+        "cgroup_driver = \"systemd\"\ncgroup_parent = \"/x\"",
+        "cgroup_parent = \"/x\": with the systemd driver its last part must end in .slice",
+    ),
+];
+
+#[test]
+fn refusals_name_key_and_value() {
+    for (text, message) in REFUSALS {
+        assert_eq!(refusal(text).trim_end(), *message, "{text}");
+    }
+    assert!(refusal("root = ").contains("line 1"));
+}
+
+#[test]
+fn only_a_file_that_was_named_must_exist() {
+    let missing = Path::new("/nonexistent/config.toml");
+    let error = Config::load(Some(missing)).unwrap_err();
+    assert!(
+        error.to_string().starts_with("read /nonexistent/config.toml: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_error_of_a_file_names_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.toml");
+    std::fs::write(&file, "log_level = \"\"").unwrap();
+    let error = Config::load(Some(&file)).unwrap_err().to_string();
+    assert_eq!(error, format!("{}: log_level = \"\": is empty", file.display()));
+}

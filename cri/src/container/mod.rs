@@ -1,0 +1,88 @@
+//! Containers: their records, and the steps of their life.
+
+mod create;
+mod exec;
+mod record;
+mod start;
+mod state;
+mod stop;
+mod teardown;
+mod volumes;
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use oci_spec::runtime::Process;
+use tokio::sync::watch;
+
+pub use create::create;
+pub use record::{ContainerRecord, ExitRecord, unique_name};
+pub use start::start;
+pub use state::ContainerState;
+pub(crate) use stop::kill_by_cgroup;
+pub use stop::{kill, stop};
+pub use teardown::{remove, undo_create};
+pub(crate) use teardown::remove_tree;
+
+use crate::store::Cell;
+
+/// A container that this daemon knows.
+#[derive(Debug)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// The sandbox that it belongs to.
+    pub pod_id: String,
+    /// What is remembered of it.
+    pub cell: Cell<ContainerRecord>,
+    /// Held by whoever creates, starts or removes it; never by a reader, nor by a stop.
+    pub ops: tokio::sync::Mutex<()>,
+    exited: watch::Sender<bool>,
+    stopping: Mutex<Option<stop::Stopping>>,
+    process: OnceLock<Arc<Process>>,
+}
+
+impl Container {
+    /// A container around its record.
+    pub fn new(cell: Cell<ContainerRecord>) -> Arc<Self> {
+        let record = cell.get();
+        Arc::new(Self {
+            id: record.id.clone(),
+            pod_id: record.pod_id.clone(),
+            exited: watch::Sender::new(record.state == ContainerState::Exited),
+            cell,
+            ops: tokio::sync::Mutex::default(),
+            stopping: Mutex::default(),
+            process: OnceLock::new(),
+        })
+    }
+
+    /// Its state now.
+    pub fn state(&self) -> ContainerState {
+        self.cell.get().state
+    }
+
+    /// Whether clients may see it.
+    pub fn visible(&self) -> bool {
+        self.state() != ContainerState::Creating
+    }
+
+    /// Its end has come, in this way. The first such word counts.
+    pub fn note_exit(&self, exit: ExitRecord) {
+        self.cell.note(|record| {
+            if record.state.transition(ContainerState::Exited) {
+                if record.started_at == 0 {
+                    record.started_at = exit.finished_at;
+                }
+                record.exit = Some(exit);
+            }
+        });
+        self.exited.send_replace(true);
+    }
+
+    /// Waits until its end has been recorded.
+    pub async fn wait_exit(&self) {
+        let mut exited = self.exited.subscribe();
+        // The sender lives in `self`, so this can't fail.
+        drop(exited.wait_for(|exited| *exited).await);
+    }
+}

@@ -1,0 +1,160 @@
+//! What every RPC works on: configuration, records, and the three rooms below.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pintle_images::{Store, StoreConfig};
+
+use crate::config::Config;
+use crate::container::{Container, ContainerRecord};
+use crate::error::{Error, Kind, Result};
+use crate::network::PodNetwork;
+use crate::paths::Paths;
+use crate::pod::{InFlight, Pod, PodRecord};
+use crate::proto::PodSandboxConfig;
+use crate::spec::{NodeFacts, UserDbCache, gather};
+use crate::store::{Index, Lookup, Names, RecordDir};
+
+/// The daemon's state. Everything in it can be used from any task at any time.
+pub struct Core {
+    /// The validated configuration.
+    pub config: Config,
+    /// Where things lie.
+    pub paths: Paths,
+    /// Facts about this machine.
+    pub node: NodeFacts,
+    /// The monitor program.
+    pub monitor: PathBuf,
+    /// This boot: what another one left has no processes and no namespaces any more.
+    pub boot_id: String,
+    /// Images and snapshots.
+    pub images: Store,
+    /// Pods' networks, built in or by CNI.
+    pub network: PodNetwork,
+    /// All pods, also those in creation.
+    pub pods: Index<Pod>,
+    /// All containers, also those in creation.
+    pub containers: Index<Container>,
+    /// Pods' names in use.
+    pub pod_names: Names,
+    /// Containers' names in use.
+    pub container_names: Names,
+    /// RunPodSandbox calls under way or unclaimed.
+    pub in_flight: InFlight,
+    /// Pods' records on disk.
+    pub pod_records: RecordDir<PodRecord>,
+    /// Containers' records on disk.
+    pub container_records: RecordDir<ContainerRecord>,
+    /// Users and groups of the images in use.
+    pub user_dbs: UserDbCache,
+}
+
+impl Core {
+    /// Opens everything that the daemon works on. Blocking.
+    ///
+    /// # Errors
+    /// Whatever can't be opened, or a monitor program that isn't there.
+    pub fn open(config: Config, paths: Paths) -> Result<Self> {
+        let images = Store::open(StoreConfig {
+            root: paths.images(),
+            insecure_registries: config.images().insecure_registries.clone(),
+            certs_dir: config.images().certs_dir.clone(),
+            max_concurrent_layers: config.images().max_concurrent_layers,
+            pinned: config.images().pinned.clone(),
+            ..StoreConfig::default()
+        })?;
+        Ok(Self {
+            node: gather::node_facts(config.cgroup_driver())?,
+            monitor: config.find_monitor()?,
+            boot_id: boot_id()?,
+            images,
+            network: PodNetwork::open(config.network(), &paths)?,
+            pods: Index::default(),
+            containers: Index::default(),
+            pod_names: Names::new(Kind::Pod),
+            container_names: Names::new(Kind::Container),
+            in_flight: InFlight::default(),
+            pod_records: RecordDir::open(&paths.pod_records())?,
+            container_records: RecordDir::open(&paths.container_records())?,
+            user_dbs: UserDbCache::default(),
+            config,
+            paths,
+        })
+    }
+
+    /// The sandbox with this id or unambiguous prefix of one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an empty id, [`Error::NotFound`], [`Error::Ambiguous`].
+    pub fn pod(&self, id: &str) -> Result<Arc<Pod>> {
+        found(self.pods.find(id, Pod::visible), Kind::Pod, "pod_sandbox_id", id)
+    }
+
+    /// The container with this id or unambiguous prefix of one.
+    ///
+    /// # Errors
+    /// As [`Core::pod`].
+    pub fn container(&self, id: &str) -> Result<Arc<Container>> {
+        found(self.containers.find(id, Container::visible), Kind::Container, "container_id", id)
+    }
+
+    /// A sandbox's containers, also those in creation.
+    pub fn containers_of(&self, pod: &str) -> Vec<Arc<Container>> {
+        let mut all = self.containers.all();
+        all.retain(|container| container.pod_id == pod);
+        all
+    }
+
+    /// Fails unless a runtime handler of this name is configured; the empty name is the default one's.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn handler(&self, name: &str) -> Result<()> {
+        if name.is_empty() || self.config.handlers().any(|handler| handler == name) {
+            return Ok(());
+        }
+        Err(Error::NotFound { kind: Kind::Handler, id: name.to_owned() })
+    }
+
+    /// The cgroup under which a pod's containers lie: the caller's, or one of our own for this pod.
+    pub fn cgroup_parent(&self, config: &PodSandboxConfig, pod: &str) -> String {
+        match config.linux.as_ref().map(|linux| linux.cgroup_parent.as_str()) {
+            None | Some("") => format!("{}/{pod}", self.config.default_cgroup_parent()),
+            Some(parent) => parent.to_owned(),
+        }
+    }
+
+    /// The cgroup of a pod's own init, where it has one.
+    pub fn sandbox_cgroup(&self, pod: &PodRecord) -> String {
+        format!("{}/{}", pod.cgroup_parent, pod.id)
+    }
+}
+
+/// A new object's id: 64 lower-case hexadecimal digits, by the kernel's random numbers.
+pub fn new_id() -> String {
+    let mut bytes = [0_u8; 32];
+    // getrandom(2) can't fail for a few bytes on the kernels that have what containers need.
+    getrandom::fill(&mut bytes).expect("the kernel has random numbers");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The kernel's name for this boot, in `/proc/sys/kernel/random/boot_id`.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn boot_id() -> Result<String> {
+    use crate::error::IoContext as _;
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    Ok(std::fs::read_to_string(path).io("read", path)?.trim().to_owned())
+}
+
+fn found<T>(lookup: Lookup<T>, kind: Kind, field: &str, id: &str) -> Result<Arc<T>> {
+    if id.is_empty() {
+        return Err(Error::invalid(field, "is empty"));
+    }
+    match lookup {
+        Lookup::Found(object) => Ok(object),
+        Lookup::Unknown => Err(Error::NotFound { kind, id: id.to_owned() }),
+        Lookup::Ambiguous => Err(Error::Ambiguous { kind, prefix: id.to_owned() }),
+    }
+}

@@ -1,0 +1,97 @@
+//! The one place that maps errors to gRPC codes. kubelet branches on `NotFound`, `DeadlineExceeded` and `Unimplemented`,
+//! and strips `Unknown` from a failed pull so that it can match the text behind.
+
+use pintle_images::Error as ImageError;
+use pintle_runtime::Error as RuntimeError;
+use pintle_runtime::error::Kind;
+use tonic::{Code, Status};
+
+use crate::error::Error;
+use crate::spec::gather::GatherError;
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::new(code(&error), error.to_string())
+    }
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::Invalid { .. } | Error::Ambiguous { .. } | Error::Spec(_) => Code::InvalidArgument,
+        Error::Gather(GatherError::NoDevice { .. }) => Code::InvalidArgument,
+        Error::NotFound { .. } | Error::ImageNotLocal(_) => Code::NotFound,
+        Error::WrongState { .. } => Code::FailedPrecondition,
+        Error::NameTaken { .. } => Code::AlreadyExists,
+        Error::ExecTimeout { .. } | Error::Unkillable(_) => Code::DeadlineExceeded,
+        Error::Shared(error) => code(error),
+        Error::Images(error) => image_code(error),
+        Error::Runtime(error) => runtime_code(error),
+        Error::Config(_)
+        | Error::Gather(_)
+        | Error::Teardown(_)
+        | Error::Busy(_)
+        | Error::Panicked(_)
+        | Error::Network(_)
+        | Error::Cni(_)
+        | Error::Io { .. }
+        | Error::Serve(_) => Code::Internal,
+    }
+}
+
+/// Codes of a failed pull stay `Unknown` where kubelet wants to read the text.
+fn image_code(error: &ImageError) -> Code {
+    match error {
+        ImageError::InvalidReference { .. }
+        | ImageError::AmbiguousId { .. }
+        | ImageError::InvalidContainerId { .. }
+        | ImageError::BadCredentials { .. } => Code::InvalidArgument,
+        ImageError::NoSuchImage { .. } | ImageError::NotFound { .. } | ImageError::NoPlatform { .. } => Code::NotFound,
+        ImageError::SnapshotExists { .. } => Code::AlreadyExists,
+        ImageError::Cancelled => Code::Cancelled,
+        ImageError::Config { .. }
+        | ImageError::Database { .. }
+        | ImageError::Record { .. }
+        | ImageError::Io { .. }
+        | ImageError::Worker { .. } => Code::Internal,
+        ImageError::Unauthorized { .. }
+        | ImageError::RegistryUnavailable { .. }
+        | ImageError::RegistryStatus { .. }
+        | ImageError::RegistryProtocol { .. }
+        | ImageError::Stalled { .. }
+        | ImageError::DigestMismatch { .. }
+        | ImageError::SizeMismatch { .. }
+        | ImageError::DiffIdMismatch { .. }
+        | ImageError::BadManifest { .. }
+        | ImageError::UnsupportedMediaType { .. }
+        | ImageError::BadLayer { .. } => Code::Unknown,
+    }
+}
+
+fn runtime_code(error: &RuntimeError) -> Code {
+    match error.kind() {
+        Kind::InvalidArgument => Code::InvalidArgument,
+        Kind::NotFound => Code::NotFound,
+        Kind::InvalidState => Code::FailedPrecondition,
+        Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::Unsupported => Code::Unimplemented,
+        Kind::Exec => Code::Unknown,
+        Kind::Kernel | Kind::Internal => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubelets_codes() {
+        let refused = ImageError::RegistryUnavailable { host: "r:5000".into(), reason: "connection refused".into() };
+        let status = Status::from(Error::from(refused));
+        assert_eq!(status.code(), Code::Unknown);
+        assert!(status.message().starts_with("RegistryUnavailable"), "{}", status.message());
+        let timeout = Status::from(Error::ExecTimeout { seconds: 1 });
+        assert_eq!(timeout.code(), Code::DeadlineExceeded);
+        let shared = Error::Shared(std::sync::Arc::new(Error::invalid("config", "is missing")));
+        assert_eq!(Status::from(shared).code(), Code::InvalidArgument);
+    }
+}

@@ -1,0 +1,21 @@
+//! The CRI daemon of Pintle: gRPC server, records of pods and containers, and the way from CRI to OCI.
+
+pub mod cni;
+pub mod config;
+pub mod container;
+pub mod core;
+pub mod daemon;
+pub mod error;
+mod grpc;
+pub mod images;
+pub mod network;
+pub mod paths;
+pub mod pod;
+pub mod proto;
+pub mod recover;
+pub mod server;
+pub mod spec;
+pub mod store;
+pub mod sweep;
+mod task;
+mod time;

@@ -1,0 +1,200 @@
+//! A pod's network: the built-in bridge, or CNI programs where a configuration of theirs is installed.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use ipnet::IpNet;
+use netplug::{AttachRequest, Network, PortMap, Protocol};
+
+use crate::cni::{self, Cni};
+use crate::config::NetworkConfig;
+use crate::error::{Error, IoContext as _, Result};
+use crate::paths::{Paths, PodDir};
+use crate::pod::{PodNetworkRecord, PodRecord};
+use crate::proto;
+use crate::task::blocking;
+
+/// The interface in the pod, by the CRI's custom.
+const IFNAME: &str = "eth0";
+
+/// Both kinds of network.
+#[derive(Debug)]
+pub struct PodNetwork {
+    builtin: Network,
+    cni: Cni,
+    /// The pod CIDR that kubelet told last: it tells it once, and a new daemon must still know.
+    pod_cidr: PathBuf,
+    last_cidr: Mutex<String>,
+}
+
+impl PodNetwork {
+    /// Opens the networks' state. Nothing is made in the kernel yet. Blocking.
+    ///
+    /// # Errors
+    /// A configuration that can't be, or state that can't be read.
+    pub fn open(config: &NetworkConfig, paths: &Paths) -> Result<Self> {
+        let pod_cidr = paths.root().join("pod-cidr");
+        let told = fs::read_to_string(&pod_cidr).unwrap_or_default();
+        let ranges = if told.is_empty() { config.ranges.clone() } else { parse_cidrs(&told)? };
+        let builtin = Network::new(netplug::Config {
+            bridge: config.bridge.clone(),
+            mtu: config.mtu,
+            ranges,
+            masquerade: config.masquerade,
+            hairpin: config.hairpin,
+            state_dir: paths.net(),
+            ..netplug::Config::default()
+        })?;
+        let cni = Cni::new(config.cni_conf_dir.clone(), config.cni_bin_dirs.clone(), paths.cni());
+        Ok(Self { builtin, cni, pod_cidr, last_cidr: Mutex::new(told) })
+    }
+
+    /// Who is to make the next pod's network.
+    pub fn choose(&self) -> PodNetworkRecord {
+        if self.cni.is_configured() { PodNetworkRecord::Cni } else { PodNetworkRecord::Builtin }
+    }
+
+    /// Whether pods can be connected. Cheap.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn status(&self) -> Result<()> {
+        match self.choose() {
+            PodNetworkRecord::Cni => Ok(self.cni.status().await?),
+            _ => {
+                let builtin = self.builtin.clone();
+                blocking("looking at the bridge", move || builtin.ready()).await
+            }
+        }
+    }
+
+    /// Takes over the node's pod CIDR, one network or one of each family with a comma between.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no network, or a file that can't be written.
+    pub fn set_pod_cidr(&self, cidrs: &str) -> Result<()> {
+        let mut last = self.last_cidr.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last == cidrs {
+            return Ok(());
+        }
+        self.builtin.set_ranges(parse_cidrs(cidrs)?)?;
+        let new = self.pod_cidr.with_extension("new");
+        fs::write(&new, cidrs).and_then(|()| fs::rename(&new, &self.pod_cidr)).io("write", &self.pod_cidr)?;
+        cidrs.clone_into(&mut last);
+        Ok(())
+    }
+
+    /// Connects a pod. Returns its addresses, the primary one first.
+    ///
+    /// # Errors
+    /// Of the network; the caller detaches then too, for what may be half done.
+    pub async fn attach(&self, pod: &PodRecord, dir: &PodDir) -> Result<Vec<IpAddr>> {
+        let netns = dir.namespace("net");
+        if pod.network == PodNetworkRecord::Cni {
+            netplug::loopback_up(&netns)?;
+            return Ok(self.cni.add(&cni_pod(pod, dir)).await?.ips);
+        }
+        let (builtin, request) = (self.builtin.clone(), request(pod, netns)?);
+        let attach = move || -> Result<Vec<IpAddr>> {
+            netplug::loopback_up(&request.netns)?;
+            Ok(builtin.attach(&request)?.ips.iter().map(IpNet::addr).collect())
+        };
+        blocking("connecting a pod", attach).await
+    }
+
+    /// Disconnects a pod, also one whose namespace is gone or that was never quite connected.
+    ///
+    /// # Errors
+    /// Of the network; another call goes on.
+    pub async fn detach(&self, pod: &PodRecord, dir: &PodDir) -> Result<()> {
+        if pod.network == PodNetworkRecord::Cni {
+            return Ok(self.cni.del(&cni_pod(pod, dir)).await?);
+        }
+        let (builtin, id, netns) = (self.builtin.clone(), pod.id.clone(), dir.namespace("net"));
+        blocking("disconnecting a pod", move || builtin.detach(&id, Some(&netns), IFNAME)).await
+    }
+
+    /// Frees what belongs to none of the pods that live.
+    ///
+    /// # Errors
+    /// Of the network.
+    pub async fn gc(&self, live: Vec<String>) -> Result<()> {
+        self.cni.gc(&live).await?;
+        let builtin = self.builtin.clone();
+        let freed = blocking("collecting addresses", move || builtin.gc(&live)).await?;
+        if !freed.is_empty() {
+            tracing::info!(pods = freed.len(), "addresses of lost pods were freed");
+        }
+        Ok(())
+    }
+}
+
+fn parse_cidrs(cidrs: &str) -> Result<Vec<IpNet>> {
+    let parse = |cidr: &str| {
+        cidr.trim().parse().map_err(|_| Error::invalid("network_config.pod_cidr", format!("{cidr:?} is no network")))
+    };
+    cidrs.split(',').map(parse).collect()
+}
+
+fn request(pod: &PodRecord, netns: PathBuf) -> Result<AttachRequest> {
+    let ports = pod.config.port_mappings.iter().filter(|port| port.host_port > 0).map(port_map);
+    Ok(AttachRequest {
+        id: pod.id.clone(),
+        netns,
+        ifname: IFNAME.to_owned(),
+        ports: ports.collect::<Result<_>>()?,
+        ..AttachRequest::default()
+    })
+}
+
+fn port_map(port: &proto::PortMapping) -> Result<PortMap> {
+    let number = |field: &str, value: i32| {
+        u16::try_from(value).map_err(|_| Error::invalid(format!("port_mappings.{field}"), format!("{value} is no port")))
+    };
+    let host_ip = match port.host_ip.as_str() {
+        "" => None,
+        ip => Some(ip.parse().map_err(|_| Error::invalid("port_mappings.host_ip", format!("{ip:?} is no address")))?),
+    };
+    Ok(PortMap {
+        protocol: match port.protocol() {
+            proto::Protocol::Tcp => Protocol::Tcp,
+            proto::Protocol::Udp => Protocol::Udp,
+            proto::Protocol::Sctp => Protocol::Sctp,
+        },
+        host_port: number("host_port", port.host_port)?,
+        container_port: number("container_port", port.container_port)?,
+        host_ip,
+    })
+}
+
+fn cni_pod(pod: &PodRecord, dir: &PodDir) -> cni::Pod {
+    let metadata = pod.metadata();
+    let netns = dir.namespace("net");
+    let port = |port: &proto::PortMapping| {
+        Some(cni::Port {
+            host_port: u16::try_from(port.host_port).ok().filter(|port| *port > 0)?,
+            container_port: u16::try_from(port.container_port).ok()?,
+            protocol: port.protocol().as_str_name().to_owned(),
+            host_ip: port.host_ip.parse().ok(),
+        })
+    };
+    cni::Pod {
+        id: pod.id.clone(),
+        netns: netns.exists().then_some(netns),
+        ifname: IFNAME.to_owned(),
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        ports: pod.config.port_mappings.iter().filter_map(port).collect(),
+        dns: pod.config.dns_config.as_ref().map(|dns| cni::Dns {
+            servers: dns.servers.clone(),
+            searches: dns.searches.clone(),
+            options: dns.options.clone(),
+        }),
+        cgroup_path: Some(pod.cgroup_parent.clone()),
+        annotations: pod.config.annotations.clone(),
+        ..cni::Pod::default()
+    }
+}

@@ -1,0 +1,81 @@
+//! Pod sandboxes: their records, and the steps of their life.
+
+mod events;
+mod files;
+mod record;
+mod run;
+mod setup;
+mod state;
+mod teardown;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use pintle_runtime::client::MonitorClient;
+
+pub use events::follow;
+pub use record::{PodNetworkRecord, PodRecord, unique_name};
+pub use run::{InFlight, run};
+pub use state::PodState;
+pub use teardown::{remove, stop};
+
+use crate::error::{Error, Kind, Result};
+use crate::store::Cell;
+
+/// A pod sandbox that this daemon knows.
+#[derive(Debug)]
+pub struct Pod {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// What is remembered of it.
+    pub cell: Cell<PodRecord>,
+    /// Held by whoever sets it up or takes it down; never by a reader.
+    pub ops: tokio::sync::Mutex<()>,
+    monitor: RwLock<Option<MonitorClient>>,
+}
+
+impl Pod {
+    /// A pod around its record, with no monitor yet.
+    pub fn new(cell: Cell<PodRecord>) -> Arc<Self> {
+        Arc::new(Self { id: cell.get().id.clone(), cell, ops: tokio::sync::Mutex::default(), monitor: RwLock::default() })
+    }
+
+    /// Its state now.
+    pub fn state(&self) -> PodState {
+        self.cell.get().state
+    }
+
+    /// Whether clients may see it.
+    pub fn visible(&self) -> bool {
+        self.state() != PodState::Creating
+    }
+
+    /// Its monitor, while there is one.
+    pub fn monitor(&self) -> Option<MonitorClient> {
+        self.monitor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its monitor is this one now, or none.
+    pub fn set_monitor(&self, monitor: Option<MonitorClient>) {
+        *self.monitor.write().unwrap_or_else(PoisonError::into_inner) = monitor;
+    }
+
+    /// Its monitor.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] where it is gone, and the pod with it.
+    pub fn live_monitor(&self) -> Result<MonitorClient> {
+        self.monitor().ok_or_else(|| self.wrong_state("ready"))
+    }
+
+    /// Fails unless the sandbox is ready.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`].
+    pub fn must_be_ready(&self) -> Result<()> {
+        if self.state() == PodState::Ready { Ok(()) } else { Err(self.wrong_state("ready")) }
+    }
+
+    fn wrong_state(&self, needed: &'static str) -> Error {
+        Error::WrongState { kind: Kind::Pod, id: self.id.clone(), state: self.state().word(), needed }
+    }
+}

@@ -1,0 +1,46 @@
+//! The gRPC server: one file an RPC (or a pair that belongs together), one line each in the service tables.
+
+mod container_status;
+mod create_container;
+mod exec_sync;
+mod filter;
+mod image_fs_info;
+mod image_service;
+mod image_status;
+mod list_containers;
+mod list_images;
+mod list_pod_sandbox;
+mod log;
+mod pod_sandbox_status;
+mod pull_image;
+mod remove_container;
+mod remove_image;
+mod remove_pod_sandbox;
+mod reopen_container_log;
+mod run_pod_sandbox;
+mod runtime_config;
+mod runtime_service;
+mod start_container;
+mod status;
+mod stop_container;
+mod stop_pod_sandbox;
+mod version;
+
+use std::sync::Arc;
+
+use crate::core::Core;
+
+pub use log::RpcLog;
+
+/// Both CRI services.
+#[derive(Clone)]
+pub struct Service {
+    core: Arc<Core>,
+}
+
+impl Service {
+    /// Services that work on `core`.
+    pub fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+}

@@ -1,0 +1,54 @@
+//! Status: is the node ready, and what can its runtime handlers do. Called every few seconds: all of it from memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::core::Core;
+use crate::error::Result;
+use crate::proto::{
+    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus, StatusRequest, StatusResponse,
+};
+
+pub(super) async fn status(core: &Arc<Core>, request: StatusRequest) -> Result<StatusResponse> {
+    let network = match core.network.status().await {
+        Ok(()) => condition("NetworkReady", None),
+        Err(error) => condition("NetworkReady", Some(("NetworkPluginNotReady", error.to_string()))),
+    };
+    Ok(StatusResponse {
+        status: Some(RuntimeStatus { conditions: vec![condition("RuntimeReady", None), network] }),
+        info: if request.verbose { info(core) } else { BTreeMap::new() },
+        runtime_handlers: handlers(core),
+        features: Some(RuntimeFeatures {
+            supplemental_groups_policy: true,
+            user_namespaces_host_network: false,
+            mount_options: true,
+        }),
+    })
+}
+
+fn condition(kind: &str, failure: Option<(&str, String)>) -> RuntimeCondition {
+    let (reason, message) = failure.clone().unwrap_or_default();
+    RuntimeCondition { r#type: kind.to_owned(), status: failure.is_none(), reason: reason.to_owned(), message }
+}
+
+/// One entry a handler, and one without a name for the default handler.
+fn handlers(core: &Core) -> Vec<RuntimeHandler> {
+    let features = RuntimeHandlerFeatures {
+        recursive_read_only_mounts: core.node.recursive_read_only,
+        user_namespaces: false,
+    };
+    std::iter::once("")
+        .chain(core.config.handlers())
+        .map(|name| RuntimeHandler { name: name.to_owned(), features: Some(features) })
+        .collect()
+}
+
+fn info(core: &Core) -> BTreeMap<String, String> {
+    let config = serde_json::json!({
+        "stateDir": core.paths.state(),
+        "rootDir": core.paths.root(),
+        "cgroupDriver": core.node.cgroup_driver.as_str_name(),
+        "runtimeHandlers": core.config.handlers().collect::<Vec<_>>(),
+    });
+    BTreeMap::from([("config".to_owned(), config.to_string())])
+}

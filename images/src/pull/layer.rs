@@ -1,0 +1,183 @@
+//! One layer: network → sha256 → decompress → sha256 → unpack, in one pass and in bounded memory.
+//!
+//! ```text
+//! async task: BlobStream ──chunks──> thread: sha256, inflate ──chunks──> thread: sha256, untar ──> tmp/<n>/
+//! ```
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::chunks::{self, Message, NETWORK_CHUNKS, NetworkReader, PlainReader, PlainSender};
+use super::decompress::Compression;
+use crate::crash;
+use crate::digest::Digest;
+use crate::error::{Error, IoContext as _, Result};
+use crate::registry::{BlobStream, Session};
+use crate::store::{Inner, LayerRecord, Lease, TempDir};
+use crate::unpack::{self, LayerError, Unpacked};
+
+/// A layer, and where it comes from.
+pub(super) struct LayerSource {
+    pub(super) session: Arc<Session>,
+    /// Of the compressed layer.
+    pub(super) digest: Digest,
+    /// Of the compressed layer.
+    pub(super) size: u64,
+    pub(super) diff_id: Digest,
+    /// Further places where it may lie.
+    pub(super) urls: Vec<String>,
+}
+
+impl LayerSource {
+    /// Makes sure that the layer is in the store and holds it there. A layer that several pulls want is fetched by
+    /// one of them; if that one fails or is cancelled, the next one fetches it with its own credentials.
+    pub(super) async fn bring(self, inner: &Arc<Inner>, working: mpsc::Sender<()>) -> Result<Lease> {
+        let flight = inner.flight(&self.diff_id);
+        let _turn = flight.lock().await;
+        if let Some(lease) = Lease::take(inner, &self.diff_id) {
+            return Ok(lease);
+        }
+        let closed = |_| Error::Worker {
+            what: "the queue of layers",
+        };
+        let slots = Arc::clone(&inner.layer_slots);
+        let _slot = slots.acquire_owned().await.map_err(closed)?;
+        let (folder, unpacked) = self.fetch(inner, working).await?;
+        crash::point("layer-unpacked");
+        Ok(Lease::stage(
+            inner,
+            self.diff_id,
+            LayerRecord::from(unpacked),
+            folder,
+        ))
+    }
+
+    async fn fetch(&self, inner: &Arc<Inner>, working: mpsc::Sender<()>) -> Result<(TempDir, Unpacked)> {
+        let (sender, receiver) = mpsc::channel(NETWORK_CHUNKS);
+        let job = Job {
+            digest: self.digest,
+            diff_id: self.diff_id,
+            limit: inner.config.max_layer_bytes,
+            inner: Arc::clone(inner),
+        };
+        // The sender goes with the result: dropped with it, it is dropped after the folder.
+        let worker = tokio::task::spawn_blocking(move || (job.run(receiver), working));
+        let sent = self.transfer(sender).await;
+        let ended = worker.await;
+        let (unpacked, _working) = ended.map_err(|_| Error::Worker {
+            what: "unpacking a layer",
+        })?;
+        match (sent, unpacked) {
+            // The worker stops early when it finds something wrong, and late when the network does.
+            (Err(error), _) => Err(error),
+            (Ok(()), unpacked) => unpacked,
+        }
+    }
+
+    /// Network to channel. A closed channel is no error here: the worker says why.
+    async fn transfer(&self, sender: mpsc::Sender<Message>) -> Result<()> {
+        let mut blob = BlobStream::new(Arc::clone(&self.session), self.digest, self.size, &self.urls);
+        while let Some(chunk) = blob.next().await? {
+            if sender.send(Message::Data(chunk)).await.is_err() {
+                return Ok(());
+            }
+        }
+        let _ = sender.send(Message::End).await;
+        Ok(())
+    }
+}
+
+/// The blocking part.
+struct Job {
+    digest: Digest,
+    diff_id: Digest,
+    limit: u64,
+    inner: Arc<Inner>,
+}
+
+impl Job {
+    fn run(self, receiver: mpsc::Receiver<Message>) -> Result<(TempDir, Unpacked)> {
+        let folder = self.inner.temp.make()?;
+        let root = File::open(folder.path()).at("open", folder.path())?;
+        let (sender, reader) = chunks::plain();
+        let network = NetworkReader::new(receiver);
+        crash::point("layer-begun");
+        let (compressed, plain) = std::thread::scope(|scope| {
+            let decompressor = scope.spawn(|| decompress(network, sender));
+            let plain = unpack_from(reader, &root, self.limit);
+            (decompressor.join(), plain)
+        });
+        let compressed = compressed.map_err(|_| Error::Worker {
+            what: "decompressing a layer",
+        })?;
+        self.judge(compressed, plain).map(|unpacked| (folder, unpacked))
+    }
+
+    /// What is wrong, the most telling first: content that is not what was asked for explains everything else.
+    fn judge(
+        &self,
+        compressed: Compressed,
+        plain: Result<(Unpacked, Digest), LayerError>,
+    ) -> Result<Unpacked> {
+        let bad = |source| Error::BadLayer {
+            digest: self.digest,
+            source,
+        };
+        match compressed.digest {
+            None => return Err(Error::Cancelled),
+            Some(digest) if digest != self.digest => {
+                return Err(Error::DigestMismatch { digest: self.digest });
+            }
+            Some(_) => {}
+        }
+        compressed.decompressed.map_err(bad)?;
+        let (unpacked, diff_id) = plain.map_err(bad)?;
+        if diff_id != self.diff_id {
+            return Err(Error::DiffIdMismatch {
+                digest: self.digest,
+                diff_id: self.diff_id,
+            });
+        }
+        Ok(unpacked)
+    }
+}
+
+/// What the decompressor found.
+struct Compressed {
+    /// Of all compressed bytes; `None` if the stream was cut off.
+    digest: Option<Digest>,
+    decompressed: Result<(), LayerError>,
+}
+
+fn decompress(mut network: NetworkReader, sender: PlainSender) -> Compressed {
+    let decompressed = decompress_to(&mut network, sender);
+    // Whatever went wrong, and whatever follows the compressed stream, the digest is of everything.
+    Compressed {
+        digest: network.finish(),
+        decompressed,
+    }
+}
+
+fn decompress_to(network: &mut NetworkReader, sender: PlainSender) -> Result<(), LayerError> {
+    let start = network.start();
+    let compression = Compression::of(start.as_deref().unwrap_or_default())?;
+    let broken = |error: std::io::Error| LayerError::Compression {
+        algorithm: compression.name(),
+        reason: error.to_string(),
+    };
+    let mut reader = compression.reader(network).map_err(broken)?;
+    match sender.send_all(&mut reader) {
+        // The unpacker has stopped, and says why itself.
+        Err(chunks::Gone) => Ok(()),
+        Ok(result) => result.map_err(broken),
+    }
+}
+
+/// Unpacks, and gives up the reader in any case, so that the decompressor sees that nobody reads any more.
+fn unpack_from(mut reader: PlainReader, root: &File, limit: u64) -> Result<(Unpacked, Digest), LayerError> {
+    let unpacked = unpack::unpack(&mut reader, root.as_fd(), limit)?;
+    Ok((unpacked, reader.finish()))
+}

@@ -1,0 +1,11 @@
+//! Integration tests of the image service. They need root, and Debian's docker-registry.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod auth;
+mod crash;
+mod hosts;
+mod lies;
+mod life;
+mod pull;
+mod real;
+mod support;

@@ -1,0 +1,99 @@
+//! Measures attaching and detaching pods in process: `bench [pods already there]...`, as root.
+//!
+//! Works in a network namespace and a state folder of its own.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use netplug::{AttachRequest, Config, Network, PortMap, Protocol};
+use nix::sched::{CloneFlags, unshare};
+
+const ROUNDS: usize = 50;
+
+fn namespace() -> File {
+    let thread = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("unshare");
+        File::open("/proc/thread-self/ns/net").expect("open")
+    });
+    thread.join().expect("thread")
+}
+
+fn path(ns: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", ns.as_raw_fd()).into()
+}
+
+fn request(number: usize, ns: &File, ports: bool) -> AttachRequest {
+    let port = PortMap {
+        protocol: Protocol::Tcp,
+        host_port: 10_000 + u16::try_from(number).expect("port"),
+        container_port: 80,
+        host_ip: None,
+    };
+    AttachRequest {
+        id: format!("pod{number}"),
+        netns: path(ns),
+        ifname: "eth0".into(),
+        ports: if ports { vec![port] } else { Vec::new() },
+        ..AttachRequest::default()
+    }
+}
+
+fn report(what: &str, mut times: Vec<f64>) {
+    times.sort_by(f64::total_cmp);
+    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+    println!(
+        "{what}: median {:.2} ms, p99 {:.2} ms, min {:.2} ms",
+        at(0.5),
+        at(0.99),
+        times[0]
+    );
+}
+
+fn main() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("unshare: needs root");
+    let state = std::env::temp_dir().join(format!("netplug-bench-{}", std::process::id()));
+    let config = Config {
+        ranges: vec![
+            "10.77.0.0/16".parse().expect("net"),
+            "fd77::/64".parse().expect("net"),
+        ],
+        state_dir: state.clone(),
+        ..Config::default()
+    };
+    let network = Network::new(config).expect("network");
+    let mut resident: Vec<File> = Vec::new();
+    let counts: Vec<usize> = std::env::args()
+        .skip(1)
+        .map(|text| text.parse().expect("number"))
+        .collect();
+    for count in counts {
+        while resident.len() < count {
+            let ns = namespace();
+            network
+                .attach(&request(1000 + resident.len(), &ns, true))
+                .expect("attach");
+            resident.push(ns);
+        }
+        for ports in [false, true] {
+            let (mut attach, mut detach) = (Vec::new(), Vec::new());
+            for round in 0..ROUNDS {
+                let ns = namespace();
+                let request = request(round, &ns, ports);
+                let start = Instant::now();
+                network.attach(&request).expect("attach");
+                attach.push(start.elapsed().as_secs_f64() * 1e3);
+                let start = Instant::now();
+                network
+                    .detach(&request.id, Some(&request.netns), "eth0")
+                    .expect("detach");
+                detach.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+            let with = if ports { "with a host port" } else { "plain" };
+            report(&format!("{count:5} pods there, attach {with}"), attach);
+            report(&format!("{count:5} pods there, detach {with}"), detach);
+        }
+    }
+    std::fs::remove_dir_all(state).expect("remove state");
+}

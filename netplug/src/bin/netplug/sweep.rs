@@ -1,0 +1,37 @@
+//! Deleting interfaces after the answer was given.
+//!
+//! The kernel lets who deletes an interface wait some 20 ms. A process of its own waits for that, so that the runtime
+//! need not.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+
+use netplug::Network;
+
+use crate::error::{Code, Failure, Result};
+
+/// The argument by which the program knows itself as that process.
+pub(crate) const ARGUMENT: &str = "sweep";
+
+/// Starts the process.
+pub(crate) fn start() -> Result<()> {
+    let spawned = Command::new("/proc/self/exe")
+        .arg(ARGUMENT)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    spawned
+        .map(drop)
+        .map_err(|error| Failure::new(Code::Io, format!("start sweeping process: {error}")))
+}
+
+/// The process' work.
+pub(crate) fn run() -> ExitCode {
+    match Network::sweep_host() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

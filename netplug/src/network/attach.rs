@@ -1,0 +1,286 @@
+//! Attaching a pod.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use nix::libc;
+
+use super::bandwidth::limit;
+use super::setup::Bridge;
+use super::{Host, Network};
+use crate::error::{Error, Result};
+use crate::ipam::record::Record;
+use crate::ipam::store::{Allocation, Wanted};
+use crate::netlink::Request;
+use crate::netns::Netns;
+use crate::nft::elements;
+use crate::request::{AttachRequest, Attachment, format_mac, real_ports};
+use crate::rt::link::{self, Link, Target, VethPair};
+use crate::rt::{Route, addr, port, route};
+use crate::sysctl;
+
+impl Network {
+    /// Gives a pod its interface: a veth pair, addresses, routes, masquerade, host ports, limits. Also brings the
+    /// pod's loopback interface up. On failure nothing is left.
+    ///
+    /// # Errors
+    /// [`Error::NoRange`] before any range is known, [`Error::Exhausted`], [`Error::PortTaken`],
+    /// [`Error::AddressTaken`], [`Error::AlreadyAttached`], [`Error::Netns`], [`Error::Invalid`]; what the kernel
+    /// refuses.
+    pub fn attach(&self, request: &AttachRequest) -> Result<Attachment> {
+        request.validate()?;
+        let netns = Netns::open(&request.netns)?;
+        if netns.is_own()? {
+            let reason = "is the host's own, not a pod's".into();
+            return Err(Error::Netns {
+                path: request.netns.clone(),
+                reason,
+            });
+        }
+        let mut host = Host::open()?;
+        let bridge = self.bridge(&mut host)?;
+        let record = self.reserve(request)?;
+        match self.build(&mut host, bridge, &netns, &record) {
+            Ok(attachment) => Ok(attachment),
+            Err(error) => {
+                // The failure is what the caller needs to know; what can't be undone now stays in the record.
+                if let Err(undo) = self.take_down(&mut host, &record) {
+                    tracing::warn!(id = record.id, error = %undo, "undoing a failed attachment");
+                } else {
+                    self.0.store.release(&record.id, &record.ifname, &record.ips())?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn reserve(&self, request: &AttachRequest) -> Result<Record> {
+        let pools = self.pools()?;
+        let wanted = Wanted {
+            id: &request.id,
+            ifname: &request.ifname,
+            pools: &pools,
+            ips: &request.ips,
+            reserved: &self.0.config.reserved,
+            occupied: self.0.config.host_local_dir.as_deref(),
+        };
+        let record = |allocations: &[Allocation]| Record {
+            id: request.id.clone(),
+            ifname: request.ifname.clone(),
+            netns: request.netns.clone(),
+            host_interface: host_interface(&request.id, &request.ifname),
+            addresses: allocations.iter().map(|allocation| allocation.address).collect(),
+            gateways: allocations.iter().map(|allocation| allocation.gateway).collect(),
+            mac: request.mac.unwrap_or_else(|| mac_of(allocations)),
+            ports: real_ports(&request.ports),
+            bandwidth: request.bandwidth,
+            masquerade: self.0.config.masquerade,
+            adopted: false,
+            link: None,
+        };
+        self.0.store.reserve(&wanted, record)
+    }
+
+    fn build(&self, host: &mut Host, bridge: Bridge, netns: &Netns, record: &Record) -> Result<Attachment> {
+        add_elements(host, record)?;
+        let announce = record.mac != mac_of_addresses(record.ips().first().copied());
+        let port = netns.run(|| {
+            let port = self.make_pair(&mut host.route, bridge, netns, record)?;
+            self.set_up_pod(record, announce)?;
+            Ok(port)
+        })?;
+        limit(host, &port, record)?;
+        Ok(Attachment {
+            ips: record.addresses.clone(),
+            gateways: record.gateways.clone(),
+            mac: format_mac(&record.mac),
+            host_interface: record.host_interface.clone(),
+            host_mac: format_mac(&port.mac),
+            mtu: bridge.mtu,
+        })
+    }
+
+    /// What a host's end is labelled with: this network (its state folder), pod, interface.
+    fn alias(&self, id: &str, ifname: &str) -> String {
+        format!("{}{id}:{ifname}", self.alias_prefix())
+    }
+
+    pub(super) fn alias_prefix(&self) -> String {
+        format!("pintle:{}:", self.label())
+    }
+
+    /// Makes the pair and plugs the host's end into the bridge. The socket is the host's.
+    fn make_pair(&self, socket: &mut Route, bridge: Bridge, netns: &Netns, record: &Record) -> Result<Link> {
+        let name = record.host_interface.as_str();
+        let pair = VethPair {
+            name,
+            master: bridge.index,
+            mtu: bridge.mtu,
+            peer_name: &record.ifname,
+            peer_netns: std::os::fd::AsFd::as_fd(netns),
+            peer_mac: record.mac,
+        };
+        let alias = self.alias(&record.id, &record.ifname);
+        let create = [
+            link::create_veth(&pair),
+            link::start_port(name, self.0.config.hairpin, &alias),
+        ];
+        match socket.run(&create) {
+            // One that was cut off and isn't deleted yet, or that a crash left.
+            Err(error) if error.errno() == Some(libc::EEXIST) => {
+                socket.try_all(&[link::delete(Target::Name(name))])?;
+                socket.run(&create)?;
+            }
+            done => done?,
+        }
+        let port = socket
+            .link(name)?
+            .ok_or_else(|| Error::NoInterface { name: name.into() })?;
+        if let Some(vlan) = self.0.config.vlan {
+            socket.run(&[port::join_vlan(port.index, vlan)])?;
+            if vlan != 1 {
+                // The bridge's default VLAN, which every new port is in.
+                socket.run(&[port::leave_vlan(port.index, 1)])?;
+            }
+        }
+        Ok(port)
+    }
+
+    /// The pod's side, by a thread inside its namespace.
+    fn set_up_pod(&self, record: &Record, announce: bool) -> Result<()> {
+        let config = &self.0.config;
+        let name = record.ifname.as_str();
+        if sysctl::has_ipv6() {
+            if record.addresses.iter().any(|address| address.addr().is_ipv6()) {
+                sysctl::enable_ipv6(name)?;
+            }
+            sysctl::tame_ipv6(name, config.duplicate_detection)?;
+        }
+        if announce {
+            // The addresses may have been another pod's with another hardware address a moment ago.
+            sysctl::set_interface("ipv4", name, "arp_notify", "1")?;
+            sysctl::set_interface("ipv6", name, "ndisc_notify", "1")?;
+        }
+        let mut socket = Route::open()?;
+        let link = socket
+            .link(name)?
+            .ok_or_else(|| Error::NoInterface { name: name.into() })?;
+        let mut requests = vec![link::set_up(Target::Index(link::LOOPBACK))];
+        requests.extend(
+            record
+                .addresses
+                .iter()
+                .map(|address| addr::add(link.index, name, *address)),
+        );
+        requests.push(link::set_up(Target::Index(link.index)));
+        requests.extend(self.pod_routes(link.index, record));
+        socket.run(&requests)
+    }
+
+    fn pod_routes(&self, index: u32, record: &Record) -> Vec<Request> {
+        let config = &self.0.config;
+        let gateway_of = |v4: bool| {
+            record
+                .gateways
+                .iter()
+                .copied()
+                .find(|gateway| gateway.is_ipv4() == v4)
+        };
+        let mut routes = Vec::new();
+        for route in &config.routes {
+            let gateway = route
+                .gateway
+                .or_else(|| gateway_of(route.destination.addr().is_ipv4()));
+            // A route of a family that the pod has no address of is not for it.
+            routes.extend(gateway.map(|gateway| (route.destination, gateway)));
+        }
+        if config.default_route {
+            for v4 in [true, false] {
+                let default = if v4 {
+                    IpNet::from(Ipv4Net::default())
+                } else {
+                    Ipv6Net::default().into()
+                };
+                if let Some(gateway) = gateway_of(v4)
+                    && !routes.iter().any(|(destination, _)| *destination == default)
+                {
+                    routes.push((default, gateway));
+                }
+            }
+        }
+        routes
+            .into_iter()
+            .map(|(destination, gateway)| route::add(index, destination, Some(gateway)))
+            .collect()
+    }
+}
+
+/// Masquerade and host ports, in one transaction.
+pub(super) fn add_elements(host: &mut Host, record: &Record) -> Result<()> {
+    let masquerade = record.masquerade_entries();
+    let ports = record.port_entries();
+    let mut entries = masquerade.clone();
+    entries.extend(ports.iter().map(|(_, entry)| entry.clone()));
+    entries.extend(record.link.as_deref().map(elements::bridge));
+    host.nft.add(&entries).map_err(|(index, error)| {
+        let port = index
+            .and_then(|index| index.checked_sub(masquerade.len()))
+            .and_then(|index| ports.get(index));
+        match (port, error.errno()) {
+            (Some((port, _)), Some(libc::EEXIST | libc::EBUSY)) => Error::PortTaken {
+                port: port.to_string(),
+            },
+            _ => error,
+        }
+    })
+}
+
+/// A 64-bit FNV-1a hash.
+pub(super) fn hash(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// The name of the host's end: always the same for a pod's interface, so that it is found without a record.
+pub(super) fn host_interface(id: &str, ifname: &str) -> String {
+    let hash = hash(id.bytes().chain([0]).chain(ifname.bytes()));
+    // FNV's upper bits mix worse than its lower ones: fold.
+    format!("veth{:011x}", (hash ^ hash >> 44) & 0xFFF_FFFF_FFFF)
+}
+
+fn mac_of(allocations: &[Allocation]) -> [u8; 6] {
+    mac_of_addresses(allocations.first().map(|allocation| allocation.address.addr()))
+}
+
+/// The hardware address that goes with an address, so that who reuses the address needs no new neighbour entries.
+fn mac_of_addresses(address: Option<IpAddr>) -> [u8; 6] {
+    let low = match address {
+        Some(IpAddr::V4(v4)) => v4.octets(),
+        Some(IpAddr::V6(v6)) => {
+            let [.., a, b, c, d] = v6.octets();
+            [a, b, c, d]
+        }
+        None => [0; 4],
+    };
+    [0x0a, 0x58, low[0], low[1], low[2], low[3]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_interfaces_have_stable_distinct_valid_names() {
+        let name = host_interface("a", "eth0");
+        assert_eq!(name, host_interface("a", "eth0"));
+        assert!(name.len() <= 15 && name.starts_with("veth"));
+        assert_ne!(name, host_interface("a", "eth1"));
+        assert_ne!(host_interface("ae", "th0"), host_interface("a", "eth0"));
+    }
+
+    #[test]
+    fn hardware_addresses_follow_from_addresses() {
+        let mac = mac_of_addresses(Some("10.88.0.5".parse().expect("address")));
+        assert_eq!(format_mac(&mac), "0a:58:0a:58:00:05");
+    }
+}

@@ -1,0 +1,103 @@
+//! Addresses of links.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use netlink_packet_core::NLM_F_CREATE;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use nix::libc;
+
+use super::{Route, request};
+use crate::error::Result;
+use crate::netlink::Request;
+use crate::netlink::wire::find;
+
+/// `IFA_ADDRESS` and `IFA_LOCAL` of `linux/if_addr.h`, for reading.
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+
+impl Route {
+    /// The addresses of a link with their prefix lengths; IPv6 link-local ones left out.
+    pub(crate) fn addresses(&mut self, index: u32) -> Result<Vec<IpNet>> {
+        let mut found: Vec<IpNet> = Vec::new();
+        let message = AddressMessage::default();
+        self.0.dump(
+            &request(libc::RTM_GETADDR, 0, &message, "list addresses".into()),
+            |payload| {
+                if let Some((owner, address)) = parse(payload)
+                    && owner == index
+                    && !found.contains(&address)
+                {
+                    found.push(address);
+                }
+                Ok(())
+            },
+        )?;
+        Ok(found)
+    }
+}
+
+/// Gives a link an address. IPv6 addresses are usable at once: no duplicate address detection, since
+/// the allocator knows that there is no duplicate.
+pub(crate) fn add(index: u32, name: &str, address: IpNet) -> Request {
+    let mut message = base(index, address);
+    if let IpNet::V4(net) = address {
+        if net.prefix_len() < 31 {
+            message
+                .attributes
+                .push(AddressAttribute::Broadcast(net.broadcast()));
+        }
+    } else {
+        message.header.flags = AddressHeaderFlags::Nodad;
+        message
+            .attributes
+            .push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    request(
+        libc::RTM_NEWADDR,
+        NLM_F_CREATE,
+        &message,
+        format!("add address {address} to {name}"),
+    )
+}
+
+/// Takes an address from a link.
+pub(crate) fn delete(index: u32, name: &str, address: IpNet) -> Request {
+    request(
+        libc::RTM_DELADDR,
+        0,
+        &base(index, address),
+        format!("delete address {address} of {name}"),
+    )
+}
+
+fn base(index: u32, address: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.prefix_len = address.prefix_len();
+    message.header.family = if address.addr().is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    message.attributes.push(AddressAttribute::Address(address.addr()));
+    message.attributes.push(AddressAttribute::Local(address.addr()));
+    message
+}
+
+/// Index and address out of a `struct ifaddrmsg` (family, prefix length, flags, scope, index) and its attributes.
+fn parse(payload: &[u8]) -> Option<(u32, IpNet)> {
+    let prefix = *payload.get(1)?;
+    let index = u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
+    let attributes = payload.get(8..)?;
+    let raw = find(attributes, IFA_LOCAL).or_else(|| find(attributes, IFA_ADDRESS))?;
+    let address = match *raw {
+        [a, b, c, d] => IpAddr::from(Ipv4Addr::new(a, b, c, d)),
+        _ => IpAddr::from(<[u8; 16]>::try_from(raw).ok()?),
+    };
+    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+        return None;
+    }
+    Some((index, IpNet::new(address, prefix).ok()?))
+}

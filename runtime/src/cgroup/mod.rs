@@ -1,0 +1,194 @@
+//! Control groups: one trait over v1 (also hybrid) and v2, free functions on paths, and a container's handle.
+//!
+//! Paths are relative to each hierarchy's mount point: `/kubepods/pod1/c1` is
+//! `/sys/fs/cgroup/cpu/kubepods/pod1/c1` and so on in every v1 hierarchy, and in the cgroup2 tree that a hybrid host
+//! has beside them; on v2 it is `/sys/fs/cgroup/kubepods/pod1/c1`.
+//!
+//! This is code of our own rather than `cgroups-rs`, because that crate carries a D-Bus client with an async
+//! runtime into every process that uses it (a monitor lies in memory once a pod), reads the mount table
+//! anew for every group, and has neither `cgroup.kill`, nor hybrid hosts, nor marks on the parents that it makes.
+
+mod devices;
+mod file;
+mod hierarchy;
+mod remove;
+mod v1;
+mod v2;
+
+use std::path::{Component, Path, PathBuf};
+
+use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
+
+pub use hierarchy::{Hierarchy, Mode, detect, hierarchies};
+
+use crate::error::{Error, Result};
+
+/// What a container needs of its cgroup. `path` is always relative to the hierarchies' roots.
+pub trait Manager {
+    /// Makes the group, with missing parents, so that processes can join it.
+    fn create(&self, path: &Path) -> Result<()>;
+    /// Applies limits. What isn't given stays as it is.
+    fn apply(&self, path: &Path, resources: &LinuxResources) -> Result<Vec<String>>;
+    /// Sets which devices may be used: everything is denied but what the rules and the standard devices allow.
+    fn apply_devices(&self, path: &Path, resources: &LinuxResources) -> Result<()>;
+    /// Moves a process into the group; pid 0 is the caller.
+    fn join(&self, path: &Path, pid: Pid) -> Result<()>;
+    /// Processes of the group and of all below it.
+    fn processes(&self, path: &Path) -> Result<Vec<Pid>>;
+    /// How many processes of the group itself the kernel has killed for lack of memory.
+    fn oom_kills(&self, path: &Path) -> u64;
+    /// Stops or resumes all processes.
+    fn freeze(&self, path: &Path, frozen: bool) -> Result<()>;
+    /// Whether it is stopped.
+    fn is_frozen(&self, path: &Path) -> bool;
+    /// The folders of the group, one for each hierarchy, whether they exist or not.
+    fn folders(&self, path: &Path) -> Vec<PathBuf>;
+    /// The folder whose `cgroup.kill` kills the group, where the kernel has that.
+    fn kill_file(&self, path: &Path) -> Option<PathBuf>;
+}
+
+/// The manager that fits this host.
+pub fn manager() -> &'static dyn Manager {
+    match detect() {
+        Mode::V1 => &v1::V1,
+        Mode::V2 => &v2::V2,
+    }
+}
+
+/// Makes a group in every hierarchy, with missing parents; one that exists already is fine.
+pub fn create(path: &str) -> Result<()> {
+    manager().create(&checked(path)?)
+}
+
+/// Kills what runs in a group, removes it with all below it, and the parents that were made for it and are
+/// empty. A group that doesn't exist is fine.
+pub fn remove(path: &str) -> Result<()> {
+    remove::remove(manager(), &checked(path)?)
+}
+
+/// A container's group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handle {
+    path: PathBuf,
+}
+
+impl Handle {
+    /// The group at `path`; nothing is made.
+    pub fn new(path: &str) -> Result<Self> {
+        Ok(Self { path: checked(path)? })
+    }
+
+    /// Refuses a group that is in use or frozen. One that doesn't exist, or is empty, will do.
+    pub(crate) fn check_unused(&self) -> Result<()> {
+        if !manager().folders(&self.path).iter().any(|folder| folder.exists()) {
+            return Ok(());
+        }
+        let refuse = |why: &str| {
+            Err(Error::invalid(
+                "linux.cgroupsPath",
+                format!("container's cgroup is {why}"),
+            ))
+        };
+        if self.is_frozen() {
+            return refuse("unexpectedly frozen");
+        }
+        if !self.processes()?.is_empty() {
+            return refuse("not empty");
+        }
+        Ok(())
+    }
+
+    /// Makes it.
+    pub(crate) fn create(&self) -> Result<()> {
+        manager().create(&self.path)
+    }
+
+    /// Sets which devices may be used in it. To be done before a process joins that makes nodes: for a moment v1 forbids
+    /// even that.
+    pub(crate) fn limit_devices(&self, resources: &LinuxResources) -> Result<()> {
+        manager().apply_devices(&self.path, resources)
+    }
+
+    /// Its path, relative to the hierarchies' roots.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Kills every process in the group and below, also frozen ones. Returns when all have been signalled.
+    pub fn kill_all(&self) -> Result<()> {
+        remove::kill_all(manager(), &self.path)
+    }
+
+    /// How many of its processes the kernel has killed for lack of memory.
+    pub fn oom_kills(&self) -> u64 {
+        manager().oom_kills(&self.path)
+    }
+
+    /// Kills what is inside and removes the group, see [`remove`].
+    pub fn remove(&self) -> Result<()> {
+        remove::remove(manager(), &self.path)
+    }
+
+    /// The pids inside, as the caller's pid namespace sees them.
+    pub fn processes(&self) -> Result<Vec<Pid>> {
+        manager().processes(&self.path)
+    }
+
+    /// Moves a process into the group; pid 0 is the caller.
+    pub fn join(&self, pid: Pid) -> Result<()> {
+        manager().join(&self.path, pid)
+    }
+
+    /// Sets or changes limits other than devices; what isn't given stays. Returns warnings.
+    pub fn update(&self, resources: &LinuxResources) -> Result<Vec<String>> {
+        manager().apply(&self.path, resources)
+    }
+
+    /// Stops or resumes all processes.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        manager().freeze(&self.path, frozen)
+    }
+
+    /// Whether the group is stopped.
+    pub fn is_frozen(&self) -> bool {
+        manager().is_frozen(&self.path)
+    }
+}
+
+/// The path without leading slash and dots; refuses `..`, which would name another group.
+fn checked(path: &str) -> Result<PathBuf> {
+    let mut out = PathBuf::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(Error::invalid(
+                    "linux.cgroupsPath",
+                    format!("{path:?} holds \"..\""),
+                ));
+            }
+        }
+    }
+    if out.as_os_str().is_empty() {
+        return Err(Error::invalid(
+            "linux.cgroupsPath",
+            format!("{path:?} is a hierarchy's root"),
+        ));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_checked() {
+        assert_eq!(checked("/a//b/./c").unwrap(), Path::new("a/b/c"));
+        assert!(checked("/a/../b").is_err());
+        assert!(checked("/").is_err());
+        assert!(checked("").is_err());
+    }
+}

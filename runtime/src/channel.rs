@@ -1,0 +1,121 @@
+//! What the processes that set up a container tell their maker, over one SOCK_SEQPACKET pair.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::sys::fd::{recv_with_fds, send_with_fds};
+
+/// Error texts are cut to this many bytes, so that a message always fits.
+const MAX_TEXT: usize = 16 * 1024;
+
+/// A message is never larger.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// From a set-up process to its maker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// The container's cgroup is its alone and is about to be made.
+    Begun {
+        /// The cgroup, relative to the hierarchies' roots.
+        cgroup: String,
+        /// `CLONE_NEW*` of the container's namespaces.
+        namespaces: i32,
+    },
+    /// The process exists and is the maker's child.
+    Init { pid: i32 },
+    /// The process is in its cgroup and limited; the stage ends.
+    Limited { warnings: Vec<String> },
+    /// The master of the process's terminal comes with this message.
+    Console {},
+    /// The init waits to be started.
+    Ready { warnings: Vec<String> },
+    /// It did not work out.
+    Failed { kind: Kind, message: String },
+}
+
+/// An end of the channel.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+impl Channel {
+    /// Both ends: the maker's and the set-up processes'.
+    pub(crate) fn pair() -> Result<(Self, Self)> {
+        let (a, b) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .call("socketpair")?;
+        Ok((Self(a), Self(crate::process::above_stdio(b)?)))
+    }
+
+    pub(crate) fn from_fd(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Tells the maker something. If it is gone there is nobody left to do this for.
+    pub(crate) fn report(&self, report: &Report) -> Result<()> {
+        self.report_with(report, &[])
+    }
+
+    /// Tells the maker something and gives it descriptors.
+    pub(crate) fn report_with(&self, report: &Report, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let data = serde_json::to_vec(report).map_err(|_| Error::sys("encode report", Errno::EINVAL))?;
+        let fds: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        send_with_fds(self.fd(), &data, &fds).call("report to maker")?;
+        Ok(())
+    }
+
+    /// Tells the maker why it did not work out.
+    pub(crate) fn report_failure(&self, error: &Error) {
+        let mut message = error.to_string();
+        if message.len() > MAX_TEXT {
+            let end = (0..=MAX_TEXT)
+                .rev()
+                .find(|i| message.is_char_boundary(*i))
+                .unwrap_or(0);
+            message.truncate(end);
+        }
+        // if this fails, too, the maker sees the end of the channel
+        let _ = self.report(&Report::Failed {
+            kind: error.kind(),
+            message,
+        });
+    }
+
+    /// The next report; None when all set-up processes have closed their ends.
+    pub(crate) fn receive(&self) -> Result<Option<(Report, Vec<OwnedFd>)>> {
+        let mut buf = vec![0; MAX_MESSAGE];
+        let (len, fds) = match recv_with_fds(self.fd(), &mut buf, MsgFlags::empty()) {
+            Ok((0, _)) | Err(Errno::ECONNRESET) => return Ok(None),
+            other => other.call("receive report")?,
+        };
+        let report =
+            serde_json::from_slice(&buf[..len]).map_err(|_| Error::sys("decode report", Errno::EPROTO))?;
+        Ok(Some((report, fds)))
+    }
+
+    /// Lets the init go.
+    pub(crate) fn release(&self) -> nix::Result<()> {
+        send_with_fds(self.fd(), b"!", &[]).map(|_| ())
+    }
+
+    /// Waits to be let go; false if the maker has closed its end instead.
+    pub(crate) fn wait_for_release(&self) -> bool {
+        let mut byte = [0];
+        matches!(recv_with_fds(self.fd(), &mut byte, MsgFlags::empty()), Ok((1, _)))
+    }
+}

@@ -1,0 +1,193 @@
+//! The daemon's side of a pod's monitor: requests as async calls, events as a stream.
+//!
+//! ```text
+//!   call ──▶ pending[seq] ─┐                         ┌─▶ pending[seq] ──▶ call returns
+//!            queue ──▶ writer task ──▶ socket ──▶ reader task
+//!                                                    ├─▶ exits[exec_id] ──▶ ExecHandle::wait
+//!                                                    └─▶ Events
+//! ```
+//!
+//! Whole frames pass the queue, and replies are told apart by their number: a call that is dropped half-way leaves
+//! the connection in order. When the monitor is gone, every call that waits returns [`Error::MonitorGone`].
+
+mod exec;
+mod link;
+mod spawn;
+
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use exec::ExecHandle;
+pub use link::Events;
+pub use spawn::SpawnOptions;
+
+use link::Link;
+
+use crate::error::{Error, Result};
+use crate::protocol::{
+    CreateContainer, ExecRequest, KillScope, MonitorState, PROTOCOL_VERSION, Reply, Request, SandboxSetup,
+};
+
+/// A connection to a monitor; clones share it. It is closed when the last clone, exec and [`Events`] are dropped,
+/// which the monitor and its containers survive.
+#[derive(Debug, Clone)]
+pub struct MonitorClient {
+    link: Arc<Link>,
+    pid: i32,
+}
+
+impl MonitorClient {
+    /// Starts a monitor. Returns when the program runs; what it can't set up shows as [`Error::MonitorGone`] in the
+    /// first call, and on its standard error.
+    ///
+    /// # Errors
+    /// The program can't be executed.
+    pub async fn spawn(options: &SpawnOptions) -> Result<(Self, Events)> {
+        let (stream, pid) = spawn::spawn(options)?;
+        let (link, events) = Link::new(stream);
+        Ok((Self { link, pid }, events))
+    }
+
+    /// Connects to the monitor of a pod's folder.
+    ///
+    /// # Errors
+    /// Nobody listens there ([`Error::Io`]), or what listens doesn't answer as a monitor.
+    pub async fn connect(dir: &Path) -> Result<(Self, Events)> {
+        let stream = spawn::connect(dir).await?;
+        let (link, events) = Link::new(stream);
+        match link
+            .call(
+                Request::Hello {
+                    version: PROTOCOL_VERSION,
+                },
+                Vec::new(),
+            )
+            .await?
+        {
+            Reply::Hello { pid, .. } => Ok((Self { link, pid }, events)),
+            _ => Err(unexpected("hello")),
+        }
+    }
+
+    /// The monitor's pid.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Makes the pod's namespaces; the pid of the sandbox's init where there is one.
+    ///
+    /// # Errors
+    /// As the monitor reports, [`Error::Remote`], as of all the calls below; or it is gone.
+    pub async fn setup_sandbox(&self, setup: SandboxSetup) -> Result<Option<i32>> {
+        match self.call(Request::SetupSandbox(setup)).await? {
+            Reply::Sandbox { init_pid } => Ok(init_pid),
+            _ => Err(unexpected("setup_sandbox")),
+        }
+    }
+
+    /// Makes a container; the pid of its init, which waits.
+    ///
+    /// # Errors
+    /// The container can't be made; nothing of it is left.
+    pub async fn create(&self, container: CreateContainer) -> Result<i32> {
+        match self.call(Request::Create(container)).await? {
+            Reply::Created { pid } => Ok(pid),
+            _ => Err(unexpected("create")),
+        }
+    }
+
+    /// Starts a container; when it was started, as Unix time in nanoseconds.
+    ///
+    /// # Errors
+    /// Kind `Exec`: its command can't be executed, and it has exited with code 128.
+    pub async fn start(&self, id: &str) -> Result<i64> {
+        match self.call(Request::Start { id: id.to_owned() }).await? {
+            Reply::Started { started_at } => Ok(started_at),
+            _ => Err(unexpected("start")),
+        }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// Kind `InvalidState`: the container isn't running.
+    pub async fn kill(&self, id: &str, signal: i32, scope: KillScope) -> Result<()> {
+        self.done(
+            "kill",
+            Request::Kill {
+                id: id.to_owned(),
+                signal,
+                scope,
+            },
+        )
+        .await
+    }
+
+    /// Forgets a container that has exited or never ran, and removes its cgroup.
+    ///
+    /// # Errors
+    /// Kind `InvalidState`: it runs.
+    pub async fn delete(&self, id: &str) -> Result<()> {
+        self.done("delete", Request::Delete { id: id.to_owned() }).await
+    }
+
+    /// Runs a further process with these as stdin, stdout and stderr. Should the call be dropped before it returns,
+    /// the process is killed.
+    ///
+    /// # Errors
+    /// Kind `Exec`: the command can't be executed; kind `InvalidState`: the container isn't running.
+    pub async fn exec(&self, request: ExecRequest, stdio: [OwnedFd; 3]) -> Result<ExecHandle> {
+        ExecHandle::start(&self.link, request, stdio).await
+    }
+
+    /// Has a container's log file opened anew; it exists when this returns.
+    ///
+    /// # Errors
+    /// Kind `InvalidState`: the container isn't running. Otherwise the log goes on into the old file.
+    pub async fn reopen_log(&self, id: &str) -> Result<()> {
+        self.done("reopen_log", Request::ReopenLog { id: id.to_owned() })
+            .await
+    }
+
+    /// Everything about the containers.
+    ///
+    /// # Errors
+    /// The monitor is gone.
+    pub async fn state(&self) -> Result<MonitorState> {
+        match self.call(Request::State {}).await? {
+            Reply::State(state) => Ok(state),
+            _ => Err(unexpected("state")),
+        }
+    }
+
+    /// Kills everything, removes the cgroups and ends the monitor. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// A cgroup couldn't be removed; the monitor has ended nevertheless.
+    pub async fn shutdown(&self) -> Result<()> {
+        match self.done("shutdown", Request::Shutdown {}).await {
+            Err(Error::MonitorGone) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn call(&self, request: Request) -> Result<Reply> {
+        self.link.call(request, Vec::new()).await
+    }
+
+    async fn done(&self, name: &'static str, request: Request) -> Result<()> {
+        match self.call(request).await? {
+            Reply::Done {} => Ok(()),
+            _ => Err(unexpected(name)),
+        }
+    }
+}
+
+fn unexpected(request: &'static str) -> Error {
+    Error::Reply { request }
+}

@@ -1,0 +1,135 @@
+//! config.json: reading it, and refusing at once what can't be done.
+
+use std::path::Path;
+
+use oci_spec::runtime::{Process, Spec};
+
+use super::Options;
+use crate::error::{Context, Error, Result};
+
+/// A configuration of more than this many bytes is a mistake or an attack.
+const MAX_CONFIG: u64 = 16 << 20;
+
+/// Reads and checks the bundle's configuration.
+pub(super) fn load(options: &Options) -> Result<Spec> {
+    let path = options.bundle.join("config.json");
+    let size = std::fs::metadata(&path).path("stat", &path)?.len();
+    if size > MAX_CONFIG {
+        return Err(Error::invalid(
+            "config.json",
+            format!("{size} bytes are more than {MAX_CONFIG}"),
+        ));
+    }
+    let text = std::fs::read(&path).path("read", &path)?;
+    let spec: Spec = serde_json::from_slice(&text).map_err(|source| Error::Parse { path, source })?;
+    check(&spec, options)?;
+    Ok(spec)
+}
+
+fn check(spec: &Spec, options: &Options) -> Result<()> {
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| Error::invalid("process", "is missing"))?;
+    check_process("process", process)?;
+    if spec.root().is_none() {
+        return Err(Error::invalid("root", "is missing"));
+    }
+    if spec.linux().is_none() {
+        return Err(Error::invalid("linux", "is missing"));
+    }
+    refuse_unsupported(spec, options)
+}
+
+/// What holds for an exec's process, too.
+pub(super) fn check_process(field: &str, process: &Process) -> Result<()> {
+    if process
+        .args()
+        .as_ref()
+        .is_none_or(|args| args.first().is_none_or(String::is_empty))
+    {
+        return Err(Error::invalid(format!("{field}.args"), "names no program"));
+    }
+    if !process.cwd().is_absolute() {
+        return Err(Error::invalid(
+            format!("{field}.cwd"),
+            format!("{:?} is not an absolute path", process.cwd()),
+        ));
+    }
+    if let Some(score) = process.oom_score_adj().filter(|s| !(-1000..=1000).contains(s)) {
+        return Err(Error::invalid(
+            format!("{field}.oomScoreAdj"),
+            format!("{score} is not within -1000 to 1000"),
+        ));
+    }
+    let labels = [
+        (process.apparmor_profile(), "apparmorProfile"),
+        (process.selinux_label(), "selinuxLabel"),
+    ];
+    for (label, name) in labels {
+        if let Some(label) = label.as_deref().filter(|l| !l.is_empty() && *l != "unconfined") {
+            return Err(unsupported(&format!("{field}.{name}"), label));
+        }
+    }
+    Ok(())
+}
+
+/// A protection or a setting that is asked for and can't be had must never be passed over in silence.
+fn refuse_unsupported(spec: &Spec, options: &Options) -> Result<()> {
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    if linux.seccomp().is_some() && options.seccomp_filter.is_none() {
+        return Err(unsupported(
+            "linux.seccomp",
+            "a profile without its compiled filter",
+        ));
+    }
+    if let Some(hooks) = spec.hooks() {
+        let lists = [
+            ("prestart", hooks.prestart()),
+            ("createRuntime", hooks.create_runtime()),
+            ("createContainer", hooks.create_container()),
+            ("startContainer", hooks.start_container()),
+            ("poststart", hooks.poststart()),
+            ("poststop", hooks.poststop()),
+        ];
+        if let Some((name, _)) = lists
+            .iter()
+            .find(|(_, l)| l.as_ref().is_some_and(|l| !l.is_empty()))
+        {
+            return Err(unsupported(&format!("hooks.{name}"), "running hooks"));
+        }
+    }
+    if linux.mount_label().as_deref().is_some_and(|l| !l.is_empty()) {
+        return Err(unsupported("linux.mountLabel", "SELinux"));
+    }
+    if linux.intel_rdt().is_some() {
+        return Err(unsupported("linux.intelRdt", "resource control"));
+    }
+    if linux.memory_policy().is_some() {
+        return Err(unsupported("linux.memoryPolicy", "NUMA policies"));
+    }
+    if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
+        return Err(unsupported("linux.netDevices", "moving network devices"));
+    }
+    Ok(())
+}
+
+fn unsupported(field: &str, what: &str) -> Error {
+    Error::invalid(field, format!("{what} is not supported"))
+}
+
+/// The cgroup's path: that of the specification, or one named like the container.
+pub(super) fn cgroup_path(spec: &Spec, id: &str) -> Result<String> {
+    let given = spec.linux().as_ref().and_then(|l| l.cgroups_path().as_deref());
+    let path = given
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new(id));
+    let path = path
+        .to_str()
+        .ok_or_else(|| Error::invalid("linux.cgroupsPath", "is not UTF-8"))?;
+    // slice:prefix:name
+    if path.split(':').count() == 3 && !path.starts_with('/') {
+        return Err(unsupported("linux.cgroupsPath", "the systemd form"));
+    }
+    Ok(path.to_owned())
+}

@@ -1,0 +1,202 @@
+//! A further process in a running container: setns and clone, no helper program.
+//!
+//! ```text
+//!   caller            stage                                  process
+//!     exec ── fork ──▶ joins cgroup and namespaces
+//!     │                └─ clone (sibling) ──────────────────▶ session, terminal, rlimits, user, …
+//!     │ ◀─ Init{pid} ─ exit                                   │
+//!     │ ◀─ end of file: execve succeeded, or Failed ───────── execve
+//! ```
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::prctl::set_dumpable;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, setsid};
+use oci_spec::runtime::Process;
+
+use super::{ExecStarted, ExecTarget, check};
+use crate::channel::{Channel, Report};
+use crate::error::{Context, Error, Result};
+use crate::process::{self, Console, Launch};
+use crate::rootfs::open_proc;
+use crate::seccomp::Filter;
+use crate::sys::fd::close_all_but;
+use crate::sys::process::{Forked, clone, exit_now, fork, pidfd_kill, pidfd_open, setns, wait};
+
+/// Runs a process in a container; returns once its program runs, or with why it can't, and then nothing is left.
+///
+/// With `process.terminal` the streams given are not used; the master comes with the answer.
+pub fn exec(
+    target: &ExecTarget<'_>,
+    process: &Process,
+    filter: Option<&Path>,
+    stdio: [OwnedFd; 3],
+) -> Result<ExecStarted> {
+    check::check_process("process", process)?;
+    let [stdin, stdout, stderr] = stdio;
+    let above = process::above_stdio;
+    let stdio = [above(stdin)?, above(stdout)?, above(stderr)?];
+    let (ours, theirs) = Channel::pair()?;
+    let stage = match fork().call("fork")? {
+        Forked::Parent(pid) => pid,
+        Forked::Child(_child) => {
+            let stage = Stage {
+                target,
+                process,
+                filter,
+                stdio,
+                channel: &theirs,
+            };
+            if let Err(e) = stage.run() {
+                theirs.report_failure(&e);
+            }
+            exit_now(0);
+        }
+    };
+    drop((theirs, stdio));
+    let mut started = Progress::default();
+    let outcome = started.listen(&ours);
+    wait(stage).call("wait for exec set-up")?;
+    started.finish(outcome)
+}
+
+#[derive(Default)]
+struct Progress {
+    pid: Option<(Pid, OwnedFd)>,
+    console: Option<OwnedFd>,
+    warnings: Vec<String>,
+}
+
+impl Progress {
+    /// Takes in reports until execve has closed the channel.
+    fn listen(&mut self, channel: &Channel) -> Result<()> {
+        while let Some((report, fds)) = channel.receive()? {
+            match report {
+                Report::Init { pid } => {
+                    let pid = Pid::from_raw(pid);
+                    self.pid = Some((pid, pidfd_open(pid).call("pidfd_open")?));
+                }
+                Report::Console {} => self.console = fds.into_iter().next(),
+                Report::Ready { warnings } => self.warnings = warnings,
+                Report::Failed { kind, message } => return Err(Error::Remote { kind, message }),
+                Report::Begun { .. } | Report::Limited { .. } => {
+                    return Err(Error::sys("exec: unexpected report", Errno::EPROTO));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, outcome: Result<()>) -> Result<ExecStarted> {
+        let gone = || Error::Ended {
+            what: "exec set-up",
+            status: "without a process".to_owned(),
+        };
+        match (outcome, self.pid) {
+            (Ok(()), Some((pid, pidfd))) => Ok(ExecStarted {
+                pid,
+                pidfd,
+                console: self.console,
+                warnings: self.warnings,
+            }),
+            (outcome, Some((pid, pidfd))) => {
+                let _ = pidfd_kill(pidfd.as_fd(), libc::SIGKILL);
+                let _ = wait(pid);
+                Err(outcome.err().unwrap_or_else(gone))
+            }
+            (outcome, None) => Err(outcome.err().unwrap_or_else(gone)),
+        }
+    }
+}
+
+struct Stage<'a> {
+    target: &'a ExecTarget<'a>,
+    process: &'a Process,
+    filter: Option<&'a Path>,
+    stdio: [OwnedFd; 3],
+    channel: &'a Channel,
+}
+
+impl Stage<'_> {
+    fn run(self) -> Result<()> {
+        let Self {
+            target,
+            process,
+            filter,
+            stdio,
+            channel,
+        } = self;
+        let keep = [
+            stdio[0].as_fd(),
+            stdio[1].as_fd(),
+            stdio[2].as_fd(),
+            channel.fd(),
+            target.init_pidfd,
+        ];
+        close_all_but(&keep).call("close_range")?;
+        set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
+        let filter = filter.map(Filter::read).transpose()?;
+        let proc = open_proc()?;
+        // the process inherits cgroup, namespaces and score
+        target.cgroup.join(Pid::from_raw(0))?;
+        let mut warnings = Vec::new();
+        if let Some(score) = process.oom_score_adj() {
+            warnings.extend(process::set_oom_score(proc.as_fd(), score)?);
+        }
+        drop(proc);
+        setns(target.init_pidfd, target.namespaces).map_err(|errno| match errno {
+            Errno::ESRCH => Error::Remote {
+                kind: crate::error::Kind::InvalidState,
+                message: "cannot exec in a stopped container".to_owned(),
+            },
+            _ => Error::sys("join the container's namespaces", errno),
+        })?;
+        match clone(0, true).call("clone exec process")? {
+            Forked::Parent(pid) => channel.report(&Report::Init { pid: pid.as_raw() }),
+            Forked::Child(_child) => {
+                let error = match enter(process, stdio, channel, warnings) {
+                    Ok((root, stdio)) => process::run(&Launch {
+                        process,
+                        filter,
+                        stdio,
+                        root,
+                    }),
+                    Err(e) => e,
+                };
+                channel.report_failure(&error);
+                exit_now(1);
+            }
+        }
+    }
+}
+
+/// Session, terminal, and the root to find the user in.
+fn enter(
+    process: &Process,
+    stdio: [OwnedFd; 3],
+    channel: &Channel,
+    warnings: Vec<String>,
+) -> Result<(OwnedFd, [OwnedFd; 3])> {
+    setsid().call("setsid")?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = openat(AT_FDCWD, "/", flags, Mode::empty()).path("open", "/")?;
+    if !warnings.is_empty() {
+        channel.report(&Report::Ready { warnings })?;
+    }
+    if !process.terminal().unwrap_or(false) {
+        return Ok((root, stdio));
+    }
+    let ptmx = crate::rootfs::open_in_root(
+        root.as_fd(),
+        Path::new("/dev/pts/ptmx"),
+        OFlag::O_RDWR | OFlag::O_NOCTTY,
+    )?;
+    let Console { master, slave } = process::open_terminal(ptmx, process)?;
+    channel.report_with(&Report::Console {}, &[master.as_fd()])?;
+    let copy = || slave.try_clone().path("dup", "terminal");
+    Ok((root, [copy()?, copy()?, copy()?]))
+}

@@ -1,0 +1,127 @@
+//! Making, starting and entering containers.
+//!
+//! ```text
+//!   caller (single-threaded)       stage                         init
+//!     prepare ── fork ────────────▶ config.json, joins namespaces
+//!     │                             ├─ clone (sibling) ─────────▶ mount namespace, root, mounts, devices,
+//!     │ ◀─ Begun, Init{pid} ─────── │                             … needs its cgroup:
+//!     │                             cgroup made, init put in ───▶ gate: cgroup namespace, cgroup mounts
+//!     │                             limits                        hostname, sysctls, pivot, masks
+//!     │ ◀─ Limited ──────────────── exit                          │
+//!     │ ◀─ Ready ──────────────────────────────────────────────── waits
+//!     start ─── a byte ─────────────────────────────────────────▶ rlimits, user, capabilities, seccomp,
+//!     │ ◀─ end of file: execve succeeded, or Failed ───────────── execve
+//! ```
+//!
+//! Stage and init work side by side. The init is the caller's own child. A failure anywhere travels as `Failed` and
+//! undoes everything: the processes are killed and waited for, the cgroup is removed.
+
+mod check;
+mod exec;
+mod init;
+mod prepare;
+mod stage;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::unistd::Pid;
+
+pub use exec::exec;
+pub use prepare::{prepare, prepare_with, start};
+
+use crate::cgroup;
+use crate::protocol::{CreateContainer, Overlay};
+
+/// What becomes the process's standard streams. With a terminal they are not used.
+#[derive(Debug)]
+pub struct InitStdio {
+    /// Read by the process.
+    pub stdin: OwnedFd,
+    /// Written by the process.
+    pub stdout: OwnedFd,
+    /// Written by the process.
+    pub stderr: OwnedFd,
+}
+
+/// What to make a container from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Names the cgroup if the specification doesn't.
+    pub id: String,
+    /// The folder of config.json.
+    pub bundle: PathBuf,
+    /// Mounted on `root.path`; without it that folder itself is the root.
+    pub overlay: Option<Overlay>,
+    /// A compiled filter that takes the place of `linux.seccomp`.
+    pub seccomp_filter: Option<PathBuf>,
+    /// Refuse mounts that are to propagate from sources that can't.
+    pub strict_propagation: bool,
+}
+
+impl From<&CreateContainer> for Options {
+    fn from(request: &CreateContainer) -> Self {
+        Self {
+            id: request.id.clone(),
+            bundle: request.bundle.clone(),
+            overlay: request.rootfs.clone(),
+            seccomp_filter: request.seccomp_filter.clone(),
+            strict_propagation: true,
+        }
+    }
+}
+
+/// A container whose init waits to be started.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The init, a child of the caller.
+    pub pid: Pid,
+    /// Refers to the init.
+    pub pidfd: OwnedFd,
+    /// The caller's end of the socket to the init; closing it before [`start`] ends the init.
+    pub start: OwnedFd,
+    /// The master of the container's terminal, if it has one.
+    pub console: Option<OwnedFd>,
+    /// Its cgroup.
+    pub cgroup: cgroup::Handle,
+    /// `CLONE_NEW*` of the namespaces that an exec has to join.
+    pub namespaces: i32,
+    /// What could not be done but may be done without, for the log.
+    pub warnings: Vec<String>,
+}
+
+impl Prepared {
+    /// What [`exec`] needs to know of this container.
+    pub fn exec_target(&self) -> ExecTarget<'_> {
+        use std::os::fd::AsFd;
+        ExecTarget {
+            init_pidfd: self.pidfd.as_fd(),
+            cgroup: &self.cgroup,
+            namespaces: self.namespaces,
+        }
+    }
+}
+
+/// A running container that a further process is to enter.
+#[derive(Debug, Clone, Copy)]
+pub struct ExecTarget<'a> {
+    /// Refers to its init.
+    pub init_pidfd: BorrowedFd<'a>,
+    /// Its cgroup.
+    pub cgroup: &'a cgroup::Handle,
+    /// `CLONE_NEW*` of its namespaces.
+    pub namespaces: i32,
+}
+
+/// A process that has entered a container.
+#[derive(Debug)]
+pub struct ExecStarted {
+    /// A child of the caller.
+    pub pid: Pid,
+    /// Refers to it.
+    pub pidfd: OwnedFd,
+    /// The master of its terminal, if it has one.
+    pub console: Option<OwnedFd>,
+    /// What could not be done but may be done without, for the log.
+    pub warnings: Vec<String>,
+}

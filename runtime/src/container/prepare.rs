@@ -1,0 +1,172 @@
+//! The caller's side: forks the stage, listens to what it and the init report, undoes what failed.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
+
+use super::{InitStdio, Options, Prepared, stage};
+use crate::cgroup;
+use crate::channel::{Channel, Report};
+use crate::error::{Context, Error, Kind, Result};
+use crate::protocol::CreateContainer;
+use crate::sys::process::{Forked, exit_now, fork, pidfd_kill, pidfd_open, wait};
+
+/// Makes a container up to the point where its init waits. A failure leaves nothing behind.
+///
+/// Blocks for the few milliseconds that this takes. The caller must be the only one who waits for its children.
+pub fn prepare(request: &CreateContainer, stdio: InitStdio) -> Result<Prepared> {
+    prepare_with(&Options::from(request), stdio)
+}
+
+/// Like [`prepare`], with everything that can be chosen.
+pub fn prepare_with(options: &Options, stdio: InitStdio) -> Result<Prepared> {
+    let stdio = [stdio.stdin, stdio.stdout, stdio.stderr];
+    let stdio: Vec<OwnedFd> = stdio
+        .into_iter()
+        .map(crate::process::above_stdio)
+        .collect::<Result<_>>()?;
+    let stdio: [OwnedFd; 3] = stdio.try_into().map_err(|_| Error::sys("dup", Errno::EBADF))?;
+    let (ours, theirs) = Channel::pair()?;
+    let stage = match fork().call("fork")? {
+        Forked::Parent(pid) => pid,
+        Forked::Child(_child) => {
+            stage::run(options, stdio, &theirs);
+            exit_now(0);
+        }
+    };
+    drop((theirs, stdio));
+    let mut progress = Progress::default();
+    let outcome = progress.listen(&ours);
+    if outcome.is_err() {
+        // it may hang where it was when the other side failed
+        let _ = nix::sys::signal::kill(stage, nix::sys::signal::Signal::SIGKILL);
+    }
+    let ended = wait(stage).call("wait for container set-up")?;
+    match outcome.and_then(|()| progress.finish(&ended)) {
+        Ok(parts) => Ok(Prepared {
+            pid: parts.pid,
+            pidfd: parts.pidfd,
+            start: ours.into_fd(),
+            console: progress.console,
+            cgroup: parts.cgroup,
+            namespaces: progress.namespaces,
+            warnings: progress.warnings,
+        }),
+        Err(e) => {
+            drop(ours);
+            progress.undo();
+            Err(e)
+        }
+    }
+}
+
+/// Lets the init of a prepared container go; returns once its program runs, or with why it can't.
+pub fn start(prepared: &mut Prepared) -> Result<()> {
+    let channel = Channel::from_fd(
+        prepared
+            .start
+            .try_clone()
+            .path("dup", Path::new("start socket"))?,
+    );
+    match channel.release() {
+        Ok(()) => {}
+        Err(Errno::EPIPE | Errno::ECONNRESET) => {
+            return Err(Error::Remote {
+                kind: Kind::InvalidState,
+                message: "cannot start a container that has stopped".to_owned(),
+            });
+        }
+        Err(e) => return Err(e).call("release init"),
+    }
+    outcome_of_exec(&channel)
+}
+
+/// Waits until the other side is closed by execve, or reports why it wasn't.
+pub(super) fn outcome_of_exec(channel: &Channel) -> Result<()> {
+    match channel.receive()? {
+        None => Ok(()),
+        Some((Report::Failed { kind, message }, _)) => Err(Error::Remote { kind, message }),
+        Some(_) => Err(Error::sys("start container: unexpected report", Errno::EPROTO)),
+    }
+}
+
+/// What is known of a container in the making.
+#[derive(Default)]
+struct Progress {
+    cgroup: Option<cgroup::Handle>,
+    namespaces: i32,
+    init: Option<(Pid, OwnedFd)>,
+    console: Option<OwnedFd>,
+    warnings: Vec<String>,
+    limited: bool,
+    ready: bool,
+}
+
+struct Parts {
+    pid: Pid,
+    pidfd: OwnedFd,
+    cgroup: cgroup::Handle,
+}
+
+impl Progress {
+    /// Takes in reports until both sides are done.
+    fn listen(&mut self, channel: &Channel) -> Result<()> {
+        while !(self.limited && self.ready) {
+            let Some((report, fds)) = channel.receive()? else {
+                break;
+            };
+            match report {
+                Report::Begun { cgroup, namespaces } => {
+                    self.cgroup = Some(cgroup::Handle::new(&cgroup)?);
+                    self.namespaces = namespaces;
+                }
+                Report::Init { pid } => {
+                    let pid = Pid::from_raw(pid);
+                    self.init = Some((pid, pidfd_open(pid).call("pidfd_open")?));
+                }
+                Report::Limited { warnings } => {
+                    self.warnings.extend(warnings);
+                    self.limited = true;
+                }
+                Report::Console {} => self.console = fds.into_iter().next(),
+                Report::Ready { warnings } => {
+                    self.warnings.extend(warnings);
+                    self.ready = true;
+                }
+                Report::Failed { kind, message } => return Err(Error::Remote { kind, message }),
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, stage: &WaitStatus) -> Result<Parts> {
+        if !(self.limited && self.ready) {
+            return Err(Error::Ended {
+                what: "container set-up",
+                status: format!("{stage:?}"),
+            });
+        }
+        match (self.init.take(), self.cgroup.clone()) {
+            (Some((pid, pidfd)), Some(cgroup)) => Ok(Parts { pid, pidfd, cgroup }),
+            (init, _) => {
+                self.init = init;
+                Err(Error::sys("container set-up left out a report", Errno::EPROTO))
+            }
+        }
+    }
+
+    /// Kills and waits for the init and removes the cgroup. The first failure is what the caller learns of; one in
+    /// here would hide it.
+    fn undo(&mut self) {
+        if let Some((pid, pidfd)) = self.init.take() {
+            let _ = pidfd_kill(pidfd.as_fd(), libc::SIGKILL);
+            let _ = wait(pid);
+        }
+        if let Some(cgroup) = self.cgroup.take() {
+            let _ = cgroup.remove();
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! An OCI runtime as a library: namespaces, cgroups, mounts and overlay2, process start, seccomp, exec, stdio and logs.
+
+pub mod cgroup;
+mod channel;
+#[cfg(feature = "client")]
+pub mod client;
+pub mod container;
+pub mod error;
+pub mod log;
+pub mod monitor;
+mod namespace;
+mod process;
+pub mod protocol;
+pub mod rootfs;
+pub mod sandbox;
+pub mod seccomp;
+mod sys;
+
+pub use error::{Error, Result};

@@ -1,0 +1,166 @@
+//! The real backend: this crate's own functions, and the kernel's word on which processes have ended.
+
+use std::borrow::Cow;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use oci_spec::runtime::Process;
+
+use super::backend::{Backend, Ending, Prepared};
+use super::note::note;
+use crate::container::{self, InitStdio};
+use crate::error::{Context, Error, Result};
+use crate::protocol::{CreateContainer, ExecRequest, SandboxSetup};
+use crate::{sandbox, sys};
+
+/// The kernel.
+#[derive(Debug)]
+pub(super) struct Host {
+    signals: SignalFd,
+    /// The signals that had come were taken before the statuses are asked for, so that none is lost in between.
+    is_quiet: bool,
+}
+
+impl Host {
+    /// Blocks SIGCHLD, to be read as a descriptor. The set-up of a container's processes unblocks it.
+    pub(super) fn new() -> Result<Self> {
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGCHLD);
+        mask.thread_block().call("sigprocmask")?;
+        let signals =
+            SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).call("signalfd")?;
+        Ok(Self {
+            signals,
+            is_quiet: false,
+        })
+    }
+}
+
+impl Backend for Host {
+    type Container = container::Prepared;
+
+    fn setup_sandbox(&mut self, dir: &Path, setup: &SandboxSetup) -> Result<Option<i32>> {
+        Ok(sandbox::setup(dir, setup)?.map(Pid::as_raw))
+    }
+
+    fn prepare(
+        &mut self,
+        _dir: &Path,
+        request: &CreateContainer,
+        stdio: InitStdio,
+    ) -> Result<Prepared<Self::Container>> {
+        let mut prepared = container::prepare(request, stdio)?;
+        tell(&request.id, &mut prepared.warnings);
+        Ok(Prepared {
+            pid: prepared.pid.as_raw(),
+            console: prepared.console.take(),
+            container: prepared,
+        })
+    }
+
+    fn start(&mut self, container: &mut Self::Container) -> Result<()> {
+        container::start(container)
+    }
+
+    fn exec(
+        &mut self,
+        container: &Self::Container,
+        request: &ExecRequest,
+        stdio: [OwnedFd; 3],
+    ) -> Result<i32> {
+        let process = with_oom_score(&request.process, container.pid);
+        let filter = request.seccomp_filter.as_deref();
+        let mut started = container::exec(&container.exec_target(), &process, filter, stdio)?;
+        tell(&request.container, &mut started.warnings);
+        Ok(started.pid.as_raw())
+    }
+
+    fn signal(&mut self, container: &Self::Container, signal: i32) -> Result<()> {
+        match sys::process::pidfd_kill(container.pidfd.as_fd(), signal) {
+            Err(Errno::ESRCH) => Ok(()), // it has ended, and is about to be reaped
+            other => other.call("pidfd_send_signal"),
+        }
+    }
+
+    fn signal_all(&mut self, container: &Self::Container, signal: i32) -> Result<()> {
+        if signal == nix::libc::SIGKILL {
+            return container.cgroup.kill_all();
+        }
+        let signal = if signal == 0 {
+            None
+        } else {
+            Some(Signal::try_from(signal).map_err(|_| no_signal(signal))?)
+        };
+        for pid in container.cgroup.processes()? {
+            match kill(pid, signal) {
+                Err(Errno::ESRCH) => {}
+                other => other.call("kill")?,
+            }
+        }
+        Ok(())
+    }
+
+    fn oom_killed(&mut self, container: &Self::Container) -> bool {
+        container.cgroup.oom_kills() > 0
+    }
+
+    fn remove(&mut self, container: &Self::Container) -> Result<()> {
+        container.cgroup.remove()
+    }
+
+    fn kill_tree(&mut self, pid: i32) {
+        super::exec::kill_tree(pid);
+    }
+
+    fn exits(&self) -> BorrowedFd<'_> {
+        self.signals.as_fd()
+    }
+
+    fn reap(&mut self) -> Option<(i32, Ending)> {
+        if !self.is_quiet {
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+            self.is_quiet = true;
+        }
+        loop {
+            // This process is the only waiter, so that any child may be asked for.
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => return Some((pid.as_raw(), Ending::Code(code))),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    return Some((pid.as_raw(), Ending::Signal(signal as i32)));
+                }
+                Err(Errno::EINTR) => {}
+                Ok(_) | Err(_) => {
+                    self.is_quiet = false;
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+fn tell(container: &str, warnings: &mut Vec<String>) {
+    for warning in warnings.drain(..) {
+        note(format_args!("container {container}: {warning}"));
+    }
+}
+
+/// An exec that asks for no score gets its container's; it would inherit the monitor's own, which is next to exempt.
+fn with_oom_score(process: &Process, init: Pid) -> Cow<'_, Process> {
+    if process.oom_score_adj().is_some() {
+        return Cow::Borrowed(process);
+    }
+    let score = fs::read_to_string(format!("/proc/{init}/oom_score_adj"));
+    let mut process = process.clone();
+    process.set_oom_score_adj(score.ok().and_then(|text| text.trim().parse().ok()));
+    Cow::Owned(process)
+}
+
+fn no_signal(signal: i32) -> Error {
+    Error::invalid("signal", format!("{signal} can only be sent to the init"))
+}

@@ -1,0 +1,12 @@
+//! The last steps of a process before it becomes a container's program: limits, user, capabilities, seccomp, execve.
+
+mod caps;
+mod env;
+mod launch;
+mod limits;
+mod terminal;
+
+pub(crate) use caps::Sets;
+pub(crate) use launch::{Launch, above_stdio, run};
+pub(crate) use limits::set_oom_score;
+pub(crate) use terminal::{Console, open as open_terminal};

@@ -1,0 +1,22 @@
+//! A container's root file system: overlay, mounts, devices, masks, and the change of root.
+//!
+//! Everything below the container's root is opened with openat2(RESOLVE_IN_ROOT) and mounted on by descriptor, so that
+//! no symlink in an image, nor one that another container swaps in meanwhile, leads a mount elsewhere. What comes
+//! from the host is opened before anything of the container is looked at.
+
+mod bind;
+mod build;
+mod cgroupfs;
+mod devices;
+mod mask;
+mod mounts;
+mod options;
+mod overlay;
+mod pivot;
+mod resolve;
+
+pub(crate) use build::{Builder, Sources};
+pub use overlay::detached_overlay;
+pub(crate) use pivot::{isolate_mounts, pivot};
+pub use resolve::{open_in_root, read_in_root};
+pub(crate) use resolve::{open_path, open_proc, open_without_symlinks};

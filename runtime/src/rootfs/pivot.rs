@@ -1,0 +1,55 @@
+//! Making the container's root the root, and letting go of the host's.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::unistd::{chdir, fchdir, pivot_root};
+
+use crate::error::{Context, Result};
+use crate::sys::mount::{MountAttr, attr, set_attr};
+
+/// Nothing that is mounted from now on in this mount namespace reaches another one, nor the reverse.
+pub(crate) fn isolate_mounts() -> Result<()> {
+    nix::mount::mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .path("make private all mounts below", "/")
+}
+
+/// Enters `root`, which must be the root of a mount, and detaches everything else.
+pub(crate) fn pivot(root: BorrowedFd<'_>) -> Result<()> {
+    fchdir(root).call("enter root file system")?;
+    // the old root comes to lie on the new one, so no folder for it is needed
+    pivot_root(".", ".").call("pivot_root")?;
+    umount2(".", MntFlags::MNT_DETACH).call("detach old root")?;
+    chdir("/").path("chdir", Path::new("/"))
+}
+
+/// Applies `linux.rootfsPropagation` to the container's root.
+pub(crate) fn set_propagation(root: BorrowedFd<'_>, flags: MsFlags) -> Result<()> {
+    propagate(root, flags).call("set rootfsPropagation")
+}
+
+/// Sets the propagation of a mount.
+pub(crate) fn propagate(mount: BorrowedFd<'_>, flags: MsFlags) -> nix::Result<()> {
+    let kind = flags & !MsFlags::MS_REC;
+    let attrs = MountAttr {
+        propagation: kind.bits(),
+        ..MountAttr::default()
+    };
+    set_attr(mount.as_fd(), &attrs, flags.contains(MsFlags::MS_REC))
+}
+
+/// Makes the mount of the root read-only, not what is mounted below.
+pub(crate) fn make_readonly(root: BorrowedFd<'_>) -> Result<()> {
+    let attrs = MountAttr {
+        set: attr::RDONLY,
+        ..MountAttr::default()
+    };
+    set_attr(root, &attrs, false).call("make root file system read-only")
+}

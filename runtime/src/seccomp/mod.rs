@@ -1,0 +1,13 @@
+//! seccomp: the default profile, compiling profiles to cBPF programs, and loading those.
+
+#[cfg(feature = "seccomp-compile")]
+mod compile;
+mod filter;
+#[cfg(feature = "seccomp-compile")]
+mod newer;
+mod profile;
+
+#[cfg(feature = "seccomp-compile")]
+pub use compile::compile;
+pub(crate) use filter::Filter;
+pub use profile::default_profile;

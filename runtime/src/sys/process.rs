@@ -1,0 +1,185 @@
+//! Processes: fork, clone3, pidfds, execve, waiting.
+
+use std::ffi::{CString, c_char};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::check;
+use super::fd::retry;
+
+/// Which side of a fork one is on.
+pub(crate) enum Forked {
+    /// The caller, with the child's pid.
+    Parent(Pid),
+    /// The new process. It must never return into the code that forked: when this value goes, the process ends.
+    Child(NeverReturns),
+}
+
+/// Ends the process when dropped, be it by a panic.
+pub(crate) struct NeverReturns(());
+
+impl Drop for NeverReturns {
+    fn drop(&mut self) {
+        exit_now(1);
+    }
+}
+
+/// fork(2) through the C library, so that its locks are in order in the child even if the caller has threads.
+pub(crate) fn fork() -> Result<Forked, Errno> {
+    // SAFETY: the child runs this crate's set-up code only, which takes no lock that another thread of the caller
+    // could hold (it reads no environment, prints nothing), and ends by execve or _exit.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Forked::Parent(child)),
+        nix::unistd::ForkResult::Child => Ok(Forked::Child(NeverReturns(()))),
+    }
+}
+
+/// clone3(2) with the `CLONE_NEW*` flags given; with `sibling` the child's parent is the caller's parent.
+///
+/// Only for a single-threaded caller (a forked child): the C library isn't told.
+pub(crate) fn clone(namespaces: u64, sibling: bool) -> Result<Forked, Errno> {
+    // SAFETY: all-zero is a valid clone_args: no stack, no flags.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces;
+    if sibling {
+        args.flags |= libc::CLONE_PARENT as u64; // inherits the exit signal, so none may be given
+    } else {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
+    // SAFETY: without CLONE_VM this is a fork: the child runs on a copy of this stack. The caller is
+    // single-threaded, so nothing of the copy is in use by a thread that the child doesn't have.
+    let pid =
+        check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
+    Ok(if pid == 0 {
+        Forked::Child(NeverReturns(()))
+    } else {
+        Forked::Parent(Pid::from_raw(pid as libc::pid_t))
+    })
+}
+
+/// Ends the process at once: no destructors, no exit handlers of the process that was forked.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit never returns and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// A pidfd of a process; free of races only for a child that has not been waited for.
+pub(crate) fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
+    // SAFETY: plain integers; the descriptor returned is new and close-on-exec.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    // SAFETY: the kernel has just returned it; nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// Sends a signal through a pidfd.
+pub(crate) fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    // SAFETY: no siginfo is passed.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    })?;
+    Ok(())
+}
+
+/// Joins the namespaces (`CLONE_NEW*` bits) of the process that `fd` is a pidfd of, or the one that `fd` is.
+pub(crate) fn setns(fd: BorrowedFd<'_>, namespaces: i32) -> Result<(), Errno> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::setns(fd.as_raw_fd(), namespaces) }.into())?;
+    Ok(())
+}
+
+/// Waits for this child to end.
+pub(crate) fn wait(pid: Pid) -> Result<WaitStatus, Errno> {
+    retry(|| waitpid(pid, None))
+}
+
+/// Puts every signal back to its default and unblocks all, so that a program starts as if from a clean shell.
+pub(crate) fn reset_signals() {
+    // SAFETY: all-zero is a valid sigset_t; the kernel's signals 1..=64 are set to their default disposition, which
+    // refers to no handler. SIGKILL, SIGSTOP and the C library's own refuse, harmlessly.
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// execve(2); returns only if it failed.
+pub(crate) fn execve(path: &CString, args: &[CString], env: &[CString]) -> Errno {
+    let pointers = |list: &[CString]| -> Vec<*const c_char> {
+        list.iter()
+            .map(|s| s.as_ptr())
+            .chain(std::iter::once(ptr::null()))
+            .collect()
+    };
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: both are null-terminated arrays of NUL-terminated strings that outlive the call.
+    unsafe { libc::execve(path.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    Errno::last()
+}
+
+/// Has the kernel send `signal` to the caller when its parent ends.
+pub(crate) fn set_parent_death_signal(signal: i32) -> Result<(), Errno> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }.into())?;
+    Ok(())
+}
+
+/// Sets scheduling class and niceness of I/O (ioprio_set(2)) of the caller.
+pub(crate) fn set_io_priority(value: i32) -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    // SAFETY: plain integers.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) })?;
+    Ok(())
+}
+
+/// `struct sched_attr` of sched_setattr(2).
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct SchedAttr {
+    pub(crate) size: u32,
+    pub(crate) policy: u32,
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    pub(crate) priority: u32,
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
+}
+
+/// Sets the scheduling policy of the caller.
+pub(crate) fn set_scheduler(attr: &SchedAttr) -> Result<(), Errno> {
+    let attr = SchedAttr {
+        size: size_of::<SchedAttr>() as u32,
+        ..*attr
+    };
+    // SAFETY: a `struct sched_attr` that names its own size.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) })?;
+    Ok(())
+}
+
+/// Sets the execution domain (personality(2)).
+pub(crate) fn set_personality(domain: u64) -> Result<(), Errno> {
+    // SAFETY: a plain integer.
+    check(unsafe { libc::personality(domain as libc::c_ulong) }.into())?;
+    Ok(())
+}
+
+/// Sets the NIS domain name of the caller's UTS namespace.
+pub(crate) fn set_domain_name(name: &str) -> Result<(), Errno> {
+    // SAFETY: pointer and length of a string that lives during the call.
+    check(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }.into())?;
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Further processes in a running container.
+#![allow(clippy::unwrap_used)] // in tests a failure may panic where it happens
+
+mod support;
+
+use std::fs::File;
+use std::io::Read;
+
+use oci_spec::runtime::Process;
+use pintle_runtime::container;
+use serde_json::{Value, json};
+use support::{Bundle, Running, exit_code};
+
+fn running() -> (Bundle, Running) {
+    let b = Bundle::new("echo ready; exec sleep 1000");
+    let mut running = b.prepare().unwrap();
+    running.start().unwrap();
+    assert_eq!(running.line(), "ready");
+    (b, running)
+}
+
+fn process(changes: Value) -> Process {
+    let mut base = json!({"args": ["true"], "env": ["PATH=/bin"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
+    base.as_object_mut()
+        .unwrap()
+        .extend(changes.as_object().unwrap().clone());
+    serde_json::from_value(base).unwrap()
+}
+
+fn exec(target: &Running, changes: Value) -> Result<(i32, String), pintle_runtime::Error> {
+    let (read, write) = nix::unistd::pipe().unwrap();
+    let stdio = [
+        File::open("/dev/null").unwrap().into(),
+        write.try_clone().unwrap(),
+        write,
+    ];
+    let started = container::exec(&target.prepared.exec_target(), &process(changes), None, stdio)?;
+    let mut output = String::new();
+    File::from(read).read_to_string(&mut output).unwrap();
+    let code = exit_code(nix::sys::wait::waitpid(started.pid, None).unwrap());
+    Ok((code, output))
+}
+
+#[test]
+fn it_is_inside_in_every_respect() {
+    let (_b, running) = running();
+    let script = "hostname; ls /proc/self/fd | wc -l; for n in pid net ipc uts mnt cgroup; do \
+        [ $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) ] || echo $n differs; done; \
+        cmp /proc/1/cgroup /proc/self/cgroup; id -u; id -G; pwd; grep CapEff /proc/self/status; exit 5";
+    let (code, output) = exec(
+        &running,
+        json!({"args": ["sh", "-c", script], "cwd": "/tmp", "user": {"uid": 1000, "gid": 1000, "additionalGids": [9]}}),
+    )
+    .unwrap();
+    // reading another user's namespaces takes a privilege that this one lacks, so root looks, below
+    assert_eq!(code, 5, "{output}");
+    assert!(output.starts_with("box\n4\n"), "{output}");
+    assert!(
+        output.ends_with("1000\n1000 9\n/tmp\nCapEff:\t0000000000000000\n"),
+        "{output}"
+    );
+    let caps = json!(["CAP_SYS_PTRACE"]);
+    let (code, output) = exec(
+        &running,
+        json!({"args": ["sh", "-c", script], "capabilities": {"bounding": caps, "effective": caps, "permitted": caps}}),
+    )
+    .unwrap();
+    assert_eq!(code, 5);
+    assert!(!output.contains("differs"), "{output}");
+}
+
+#[test]
+fn what_cannot_run_is_told_and_leaves_nothing() {
+    let (_b, running) = running();
+    let before = running.prepared.cgroup.processes().unwrap();
+    for (changes, text) in [
+        (
+            json!({"args": ["nope"]}),
+            "exec: \"nope\": executable file not found in $PATH",
+        ),
+        (
+            json!({"args": ["/nope"]}),
+            "exec /nope: no such file or directory",
+        ),
+        (json!({"args": []}), "process.args: names no program"),
+        (
+            json!({"cwd": "/nope"}),
+            "chdir to cwd (\"/nope\") set in config.json failed: no such file or directory",
+        ),
+    ] {
+        let e = exec(&running, changes).unwrap_err().to_string();
+        assert_eq!(e, text);
+    }
+    assert_eq!(running.prepared.cgroup.processes().unwrap(), before);
+}
+
+#[test]
+fn a_stopped_container_cannot_be_entered() {
+    let (_b, mut running) = running();
+    nix::sys::signal::kill(running.prepared.pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    running.wait();
+    let e = exec(&running, json!({})).unwrap_err().to_string();
+    assert_eq!(e, "cannot exec in a stopped container");
+}
+
+#[test]
+fn a_terminal_is_of_the_containers_devpts() {
+    let (_b, running) = running();
+    let stdio = [(); 3].map(|()| File::open("/dev/null").unwrap().into());
+    let process = process(json!({"args": ["sh", "-c", "tty; test -t 1 && echo yes"], "terminal": true}));
+    let started = container::exec(&running.prepared.exec_target(), &process, None, stdio).unwrap();
+    let master = started.console.unwrap();
+    let (mut output, mut buf) = (Vec::new(), [0; 256]);
+    while let Ok(n @ 1..) = nix::unistd::read(&master, &mut buf) {
+        output.extend_from_slice(&buf[..n]);
+    }
+    assert_eq!(String::from_utf8(output).unwrap(), "/dev/pts/0\nyes\n");
+    assert_eq!(exit_code(nix::sys::wait::waitpid(started.pid, None).unwrap()), 0);
+}
+
+#[test]
+fn many_at_once_all_work() {
+    let (_b, running) = running();
+    std::thread::scope(|scope| {
+        for i in 0..8 {
+            let running = &running;
+            scope.spawn(move || {
+                for j in 0..5 {
+                    let word = format!("{i}-{j}");
+                    let (code, output) = exec(running, json!({"args": ["echo", word]})).unwrap();
+                    assert_eq!((code, output), (0, format!("{word}\n")));
+                }
+            });
+        }
+    });
+}

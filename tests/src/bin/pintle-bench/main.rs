@@ -1,0 +1,106 @@
+//! The benchmark: Pintle and Debian's containerd, with runc and with crun, side by side in one run.
+//!
+//! All daemons run at once and take turns call by call, so that the machine's noise falls on all alike. Each is
+//! measured over one gRPC connection that stays open. `hack/bench` builds and calls it.
+
+mod machine;
+mod measure;
+mod memory;
+mod report;
+mod samples;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use pintle_tests::server::{Kind, Setup};
+use pintle_tests::world::World;
+
+use measure::Target;
+
+/// What the command line asks for.
+struct Options {
+    rounds: usize,
+    out: Option<PathBuf>,
+    kinds: Vec<Kind>,
+}
+
+const USAGE: &str =
+    "usage: pintle-bench [--rounds N] [--out FILE] [--only pintle|containerd-runc|containerd-crun]...";
+
+fn main() -> Result<()> {
+    let options = parse(std::env::args().skip(1))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let text = runtime.block_on(run(&options))?;
+    match &options.out {
+        Some(path) => std::fs::write(path, text).with_context(|| format!("write {}", path.display())),
+        None => {
+            print!("{text}");
+            Ok(())
+        }
+    }
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
+    let mut options = Options {
+        rounds: 50,
+        out: None,
+        kinds: Vec::new(),
+    };
+    while let Some(argument) = arguments.next() {
+        let value = arguments
+            .next()
+            .with_context(|| format!("{argument} needs a value\n{USAGE}"))?;
+        match (argument.as_str(), value.as_str()) {
+            ("--rounds", _) => options.rounds = value.parse().with_context(|| format!("--rounds {value}"))?,
+            ("--out", _) => options.out = Some(value.into()),
+            ("--only", "pintle") => options.kinds.push(Kind::Pintle),
+            ("--only", "containerd-runc") => options.kinds.push(Kind::ContainerdRunc),
+            ("--only", "containerd-crun") => options.kinds.push(Kind::ContainerdCrun),
+            _ => anyhow::bail!("{argument} {value}\n{USAGE}"),
+        }
+    }
+    if options.kinds.is_empty() {
+        options.kinds = vec![Kind::Pintle, Kind::ContainerdRunc, Kind::ContainerdCrun];
+    }
+    Ok(options)
+}
+
+/// The daemons that are compared. Pintle comes twice: with its own network, and with the others' CNI programs.
+async fn targets(kinds: &[Kind]) -> Result<Vec<Target>> {
+    let mut targets = Vec::new();
+    for kind in kinds {
+        let plain = Setup::new(*kind);
+        targets.push(Target::new(kind.name(), World::new(plain.clone()).await?).await?);
+        if *kind == Kind::Pintle {
+            let with_cni = Setup { cni: true, ..plain };
+            targets.push(Target::new("Pintle, CNI programs", World::new(with_cni).await?).await?);
+        }
+    }
+    Ok(targets)
+}
+
+async fn run(options: &Options) -> Result<String> {
+    let mut targets = targets(&options.kinds).await?;
+    // Caches fill, and the kernel's one-time work is done, before anything counts.
+    for _ in 0..3 {
+        for target in &mut targets {
+            target.round().await.with_context(|| target.name.clone())?;
+        }
+    }
+    for target in &mut targets {
+        target.forget();
+    }
+    for round in 0..options.rounds {
+        for target in &mut targets {
+            target.round().await.with_context(|| target.name.clone())?;
+        }
+        eprint!("\rround {}/{}", round + 1, options.rounds);
+    }
+    eprintln!();
+    for target in &mut targets {
+        eprintln!("throughput and memory: {}", target.name);
+        target.throughput().await.with_context(|| target.name.clone())?;
+        target.memory().await.with_context(|| target.name.clone())?;
+    }
+    report::markdown(&targets, options.rounds)
+}

@@ -1,0 +1,59 @@
+//! Memory of a daemon and of its helpers: monitors, shims, pause processes.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use pintle_tests::host;
+use pintle_tests::slot::Slot;
+
+/// In KiB, from smaps_rollup.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Memory {
+    /// The daemon's proportional share.
+    pub(crate) daemon_pss: u64,
+    /// What belongs to one monitor or shim alone, on average.
+    pub(crate) monitor_private: u64,
+    /// Proportional share of one monitor or shim, on average.
+    pub(crate) monitor_pss: u64,
+    /// Proportional share of all that a pod costs besides its container: monitor or shim, pause.
+    pub(crate) pod_pss: u64,
+}
+
+/// Measures while `pods` idle pods run.
+pub(crate) fn of(slot: &Slot, daemon: i32, pods: usize) -> Result<Memory> {
+    let mut pids = host::pids_naming(&slot.state());
+    pids.extend(host::pids_in_cgroup(&slot.cgroup()));
+    pids.sort_unstable();
+    pids.dedup();
+    let (mut private, mut pss, mut overhead, mut monitors) = (0, 0, 0, 0);
+    for pid in pids.into_iter().filter(|pid| *pid != daemon) {
+        let line = host::cmdline(pid);
+        let (own, share) = rollup(pid)?;
+        if line.contains("pintle-monitor") || line.contains("containerd-shim") {
+            (private, pss, monitors) = (private + own, pss + share, monitors + 1);
+        }
+        // What the container itself runs is no overhead.
+        if !line.starts_with("sleep 86400") {
+            overhead += share;
+        }
+    }
+    anyhow::ensure!(monitors > 0, "no monitor or shim was found");
+    Ok(Memory {
+        daemon_pss: rollup(daemon)?.1,
+        monitor_private: private / monitors,
+        monitor_pss: pss / monitors,
+        pod_pss: overhead / pods as u64,
+    })
+}
+
+/// Private and proportional memory of a process.
+fn rollup(pid: i32) -> Result<(u64, u64)> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let value = |key: &str| -> u64 {
+        let line = text.lines().find(|line| line.starts_with(key));
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+            .unwrap_or(0)
+    };
+    Ok((value("Private_Clean:") + value("Private_Dirty:"), value("Pss:")))
+}
