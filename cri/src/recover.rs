@@ -24,6 +24,7 @@ use crate::container::{self, Container, ContainerState, ExitRecord};
 use crate::core::Core;
 use crate::error::Result;
 use crate::pod::{self, Pod, PodState};
+use crate::proto::PodSandboxConfig;
 use crate::store::Cell;
 use crate::sweep::sweep;
 
@@ -60,6 +61,9 @@ fn load(core: &Arc<Core>) -> Result<()> {
         tracing::error!(id, %error, "a record is unreadable; what is left of its object is swept up");
     }
     for (id, _) in &pods.broken {
+        if let Err(error) = pintle_runtime::cgroup::remove(&core.cgroup_parent(&PodSandboxConfig::default(), id)) {
+            tracing::warn!(id, %error, "what is left of a pod's cgroup could not be removed");
+        }
         core.pod_records.remove(id)?;
     }
     for (id, _) in &containers.broken {

@@ -1,7 +1,7 @@
 //! Finds what no record tells of, and removes it: the last net under every crash. Runs before the daemon serves, so
-//! that nothing it meets can be of an operation under way.
+//! that nothing it meets can be of an operation under way. It looks into this daemon's own folders only: cgroups, for
+//! one, may be another daemon's.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,9 +24,8 @@ pub async fn sweep(core: &Arc<Core>) {
         tracing::info!(folder = %folder.display(), "sweeping up a pod without a record");
         note("pod folder", end_pod(&folder).await);
     }
-    let (at, cgroups) = (Arc::clone(core), Arc::clone(core));
+    let at = Arc::clone(core);
     note("store", blocking("sweeping", move || -> Result<()> { sweep_files(&at) }).await);
-    note("cgroups", blocking("sweeping", move || -> Result<()> { sweep_cgroups(&cgroups) }).await);
     let live: Vec<String> = core.pods.all().iter().map(|pod| pod.id.clone()).collect();
     note("network", core.network.gc(live).await);
 }
@@ -61,19 +60,6 @@ fn sweep_files(core: &Core) -> Result<()> {
     for id in core.images.snapshots() {
         if core.containers.get(&id).is_none() {
             core.images.release(&id)?;
-        }
-    }
-    Ok(())
-}
-
-/// Below our own default parent only: elsewhere cgroups have other owners.
-fn sweep_cgroups(core: &Core) -> Result<()> {
-    let parent = core.config.default_cgroup_parent();
-    let known: HashSet<String> = core.pods.all().iter().map(|pod| pod.id.clone()).collect();
-    for hierarchy in pintle_runtime::cgroup::hierarchies() {
-        for stray in unknown(&hierarchy.mount.join(parent.trim_start_matches('/')), |id| known.contains(id)) {
-            let id = stray.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            pintle_runtime::cgroup::remove(&format!("{parent}/{id}"))?;
         }
     }
     Ok(())

@@ -97,6 +97,72 @@ fn the_same_input_gives_the_same_spec() {
     assert_eq!(translate(case()).unwrap(), translate(case()).unwrap());
 }
 
+/// Any value may come over the wire: each one of each case is made nasty, and nothing may panic.
+#[test]
+fn nasty_values_are_translated_or_refused() {
+    let nasty: &[Value] = &[
+        json!(""),
+        json!("\0"),
+        json!("/"),
+        json!("../../x"),
+        json!("é\n*:,=%"),
+        json!("a".repeat(70_000)),
+        json!(-1),
+        json!(i64::MIN),
+        json!(i64::MAX),
+        json!(u32::MAX),
+        json!(u64::MAX),
+        json!(99),
+        json!([]),
+    ];
+    let mut refused = 0;
+    for name in cases() {
+        let patch = read(&format!("{name}.in.json"));
+        let case = patched(&patch);
+        for pointer in leaves(&patch, "")
+            .iter()
+            .filter(|pointer| case.pointer(pointer).is_some())
+        {
+            for value in nasty {
+                let mut case = case.clone();
+                *case.pointer_mut(pointer).unwrap() = value.clone();
+                if is_typed(&case) {
+                    refused += usize::from(translate(case).is_err());
+                }
+            }
+        }
+    }
+    assert!(refused > 500, "only {refused} refused");
+}
+
+/// JSON pointers to everything a client or an image says.
+fn leaves(value: &Value, at: &str) -> Vec<String> {
+    let below = |key: &str, value: &Value| {
+        let key = key.replace('~', "~0").replace('/', "~1");
+        leaves(value, &format!("{at}/{key}"))
+    };
+    match value {
+        Value::Object(map) if at.is_empty() => ["container", "sandbox", "image"]
+            .iter()
+            .flat_map(|key| below(key, map.get(*key).unwrap_or(&json!({}))))
+            .collect(),
+        Value::Object(map) => map.iter().flat_map(|(key, value)| below(key, value)).collect(),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .flat_map(|(i, v)| below(&i.to_string(), v))
+            .collect(),
+        _ => vec![at.to_owned()],
+    }
+}
+
+/// Whether a client could send this at all.
+fn is_typed(case: &Value) -> bool {
+    serde_json::from_value::<ContainerConfig>(case["container"].clone()).is_ok()
+        && serde_json::from_value::<PodSandboxConfig>(case["sandbox"].clone()).is_ok()
+        && serde_json::from_value::<oci_spec::image::Config>(case["image"].clone()).is_ok()
+}
+
 fn translate(case: Value) -> Result<ContainerSpec, SpecError> {
     let case: Case = serde_json::from_value(case).unwrap();
     let settings = Config::from_toml(&case.settings).unwrap();
@@ -107,6 +173,8 @@ fn translate(case: Value) -> Result<ContainerSpec, SpecError> {
         "rootfs": {"type": "layers", "diff_ids": []},
     }))
     .unwrap();
+    // The sandbox comes first: what it refuses never gets as far as a container.
+    sandbox::plan(&pod, POD_ID, &case.node, settings.runtime())?;
     let dir = Path::new("/run/pintle/pods").join(POD_ID);
     let linux = pod.linux.clone().unwrap_or_default();
     let host_network = linux

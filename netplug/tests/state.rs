@@ -306,8 +306,7 @@ fn killed_at(node: &Ns, command: &str, id: &str, pod: &Ns, conf: &serde_json::Va
             | ptrace::Options::PTRACE_O_EXITKILL;
         ptrace::seize(pid, options).expect("seize");
         nix::sys::signal::kill(pid, Signal::SIGCONT).expect("continue");
-        let killed = step_until(pid, step);
-        child.wait().is_ok() && killed
+        step_until(pid, step)
     })
 }
 
@@ -315,15 +314,13 @@ fn killed_at(node: &Ns, command: &str, id: &str, pod: &Ns, conf: &serde_json::Va
 fn step_until(pid: Pid, step: usize) -> bool {
     let mut seen = 0;
     let mut in_program = false;
-    loop {
-        let status = match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
-            Ok(status) => status,
-            Err(_) => return false,
-        };
+    let mut killed = false;
+    // To the very end: its threads are zombies until their tracer has waited for each.
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
         let Some(thread) = status.pid() else { continue };
         let mut signal = None;
         match status {
-            WaitStatus::Exited(who, _) | WaitStatus::Signaled(who, ..) if who == pid => return false,
+            WaitStatus::Exited(who, _) | WaitStatus::Signaled(who, ..) if who == pid => break,
             WaitStatus::Exited(..) | WaitStatus::Signaled(..) => continue,
             WaitStatus::PtraceEvent(_, _, event) if event == nix::libc::PTRACE_EVENT_EXEC => {
                 in_program = true
@@ -335,7 +332,7 @@ fn step_until(pid: Pid, step: usize) -> bool {
                 if entering && changes(registers.orig_rax.cast_signed()) {
                     if seen == step {
                         nix::sys::signal::kill(pid, Signal::SIGKILL).expect("kill");
-                        return true;
+                        killed = true;
                     }
                     seen += 1;
                 }
@@ -348,6 +345,7 @@ fn step_until(pid: Pid, step: usize) -> bool {
         // It may have died meanwhile.
         let _ = ptrace::syscall(thread, signal);
     }
+    killed
 }
 
 /// Whether a system call changes the kernel's or the disk's state.

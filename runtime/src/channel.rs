@@ -10,10 +10,10 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::sys::fd::{recv_with_fds, send_with_fds};
 
 /// Error texts are cut to this many bytes, so that a message always fits.
-const MAX_TEXT: usize = 16 * 1024;
+const MAX_TEXT: usize = 4 * 1024;
 
-/// A message is never larger.
-const MAX_MESSAGE: usize = 64 * 1024;
+/// A message is never larger, even if JSON escapes every byte of its text.
+const MAX_MESSAGE: usize = 32 * 1024;
 
 /// From a set-up process to its maker.
 #[derive(Debug, Serialize, Deserialize)]

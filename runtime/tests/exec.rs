@@ -19,7 +19,7 @@ fn running() -> (Bundle, Running) {
     (b, running)
 }
 
-fn process(changes: Value) -> Process {
+fn process(changes: &Value) -> Process {
     let mut base = json!({"args": ["true"], "env": ["PATH=/bin"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
     base.as_object_mut()
         .unwrap()
@@ -27,6 +27,7 @@ fn process(changes: Value) -> Process {
     serde_json::from_value(base).unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value)] // reads better where it is called
 fn exec(target: &Running, changes: Value) -> Result<(i32, String), pintle_runtime::Error> {
     let (read, write) = nix::unistd::pipe().unwrap();
     let stdio = [
@@ -34,7 +35,7 @@ fn exec(target: &Running, changes: Value) -> Result<(i32, String), pintle_runtim
         write.try_clone().unwrap(),
         write,
     ];
-    let started = container::exec(&target.prepared.exec_target(), &process(changes), None, stdio)?;
+    let started = container::exec(&target.prepared.exec_target(), &process(&changes), None, stdio)?;
     let mut output = String::new();
     File::from(read).read_to_string(&mut output).unwrap();
     let code = exit_code(nix::sys::wait::waitpid(started.pid, None).unwrap());
@@ -107,7 +108,7 @@ fn a_stopped_container_cannot_be_entered() {
 fn a_terminal_is_of_the_containers_devpts() {
     let (_b, running) = running();
     let stdio = [(); 3].map(|()| File::open("/dev/null").unwrap().into());
-    let process = process(json!({"args": ["sh", "-c", "tty; test -t 1 && echo yes"], "terminal": true}));
+    let process = process(&json!({"args": ["sh", "-c", "tty; test -t 1 && echo yes"], "terminal": true}));
     let started = container::exec(&running.prepared.exec_target(), &process, None, stdio).unwrap();
     let master = started.console.unwrap();
     let (mut output, mut buf) = (Vec::new(), [0; 256]);

@@ -25,9 +25,13 @@ fn sleeper() -> Bundle {
 
 /// Runs to the end; exit code, stdout, stderr.
 async fn run(pod: &Pod, exec_id: &str, script: &str) -> (i32, Vec<u8>, Vec<u8>) {
+    run_args(pod, exec_id, &["sh", "-c", script]).await
+}
+
+async fn run_args(pod: &Pod, exec_id: &str, args: &[&str]) -> (i32, Vec<u8>, Vec<u8>) {
     let (out, out_end) = std::io::pipe().unwrap();
     let (err, err_end) = std::io::pipe().unwrap();
-    let request = exec_request("c", exec_id, &["sh", "-c", script]);
+    let request = exec_request("c", exec_id, args);
     let stdio = [null(), OwnedFd::from(out_end), OwnedFd::from(err_end)];
     let mut exec = soon(pod.client.exec(request, stdio)).await.unwrap();
     let read = |pipe: std::io::PipeReader| {
@@ -57,7 +61,9 @@ async fn output_of_any_length_and_every_exit_code_arrive() {
     let of_init = std::fs::read_link(format!("/proc/{init}/ns/pid")).unwrap();
     assert_eq!(lines[0], of_init.to_str().unwrap());
     assert_eq!(lines[1..], ["0", "1", "2", "3", "box"], "3 is ls's own");
-    let (_, out, _) = run(&pod, "signals", "grep -E 'Sig(Blk|Ign)' /proc/self/status").await;
+    let args = ["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"];
+    let (code, out, _) = run_args(&pod, "signals", &args).await;
+    assert_eq!(code, 0);
     let text = String::from_utf8(out).unwrap();
     assert!(text.lines().all(pod::has_no_signals), "{text}");
     pod.shut_down().await;

@@ -155,15 +155,16 @@ pub fn links() -> Vec<String> {
         .collect()
 }
 
-/// The lines of the host's nftables rules that contain one of the `needles`.
-pub fn firewall_lines(needles: &[&str]) -> Vec<String> {
+/// The words in the host's nftables rules and sets that begin with `prefix`, such as the addresses of a subnet.
+pub fn firewall_words(prefix: &str) -> Vec<String> {
     let Ok(text) = run("nft", &["list", "ruleset"]) else {
         return Vec::new();
     };
-    let matching = text
-        .lines()
-        .filter(|line| needles.iter().any(|n| line.contains(n)));
-    matching.map(|line| line.trim().to_owned()).collect()
+    let words = text.split(|c: char| c.is_whitespace() || ",\"{}".contains(c));
+    words
+        .filter(|word| word.starts_with(prefix))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Runs a host program to its end and answers with its output.

@@ -116,9 +116,9 @@ fn add_addresses(slot: &Slot, things: &mut BTreeSet<String>) {
         }
     }
     things.extend(
-        host::firewall_lines(&[&prefix])
+        host::firewall_words(&prefix)
             .into_iter()
-            .map(|line| format!("firewall {line}")),
+            .map(|word| format!("firewall {word}")),
     );
 }
 

@@ -3,6 +3,8 @@
 //! This is the safety net below the daemon's own clean-up, for failed tests and killed runs. It touches only what
 //! carries the slot's names, never fails, and says nothing: what should have been gone is the leak counter's affair.
 
+mod firewall;
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +25,7 @@ pub fn sweep(slot: &Slot) {
         unmount_below(&folder);
     }
     remove_links(slot);
-    remove_firewall(slot);
+    firewall::remove_elements(slot);
     remove_cgroups(&slot.cgroup());
     if std::env::var_os("PINTLE_TEST_KEEP").is_none() {
         let _ = fs::remove_dir_all(slot.state());
@@ -61,19 +63,6 @@ fn remove_links(slot: &Slot) {
     }
     if host::links().contains(&bridge) {
         let _ = host::run("ip", &["link", "delete", &bridge]);
-    }
-}
-
-/// Deletes the nftables tables whose name carries the slot's bridge.
-fn remove_firewall(slot: &Slot) {
-    let bridge = slot.bridge();
-    for line in host::firewall_lines(&["table "]) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if let ["table", family, name, ..] = words[..]
-            && name.split(['-', '_']).any(|part| part == bridge)
-        {
-            let _ = host::run("nft", &["delete", "table", family, name]);
-        }
     }
 }
 

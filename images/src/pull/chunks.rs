@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::digest::{Digest, Hasher};
 
 /// How many chunks from the network wait for the decompressor.
-pub(super) const NETWORK_CHUNKS: usize = 16;
+pub(super) const NETWORK_CHUNKS: usize = 4;
 /// How many decompressed chunks wait for the unpacker.
 const PLAIN_CHUNKS: usize = 3;
 /// The size of a decompressed chunk.

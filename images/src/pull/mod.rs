@@ -285,6 +285,7 @@ impl Pull {
             manifest: manifest_digest,
             content: content.iter().map(|(digest, _)| *digest).collect(),
             layers: diff_ids,
+            fix: None,
             size: compressed.saturating_add(manifest.config.size),
             annotations: manifest.annotations,
         };

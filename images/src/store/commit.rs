@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use oci_spec::image::ImageConfiguration;
 
+use super::fix::Placed;
 use super::records::{Change, ImageRecord, LayerRecord};
 use super::state::unique;
 use super::{Inner, Lease};
@@ -30,13 +31,13 @@ pub(crate) struct NewImage {
 impl Inner {
     /// Commits an image: syncs, gives the layers their places, writes the records, shows it. Blocking. Nothing has
     /// happened if it fails, or if `cancelled` is set before the records are written.
-    pub(crate) fn commit(&self, new: NewImage, cancelled: &AtomicBool) -> Result<Arc<Image>> {
+    pub(crate) fn commit(self: &Arc<Self>, new: NewImage, cancelled: &AtomicBool) -> Result<Arc<Image>> {
         let NewImage {
             mut record,
             config,
             content,
             names,
-            leases,
+            mut leases,
         } = new;
         let layers = unique(&record.layers);
         if self.any_staged(&layers) {
@@ -48,7 +49,12 @@ impl Inner {
         if cancelled.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        let placed = self.place(&layers)?;
+        let mut placed = self.place(&layers)?;
+        if let Some((id, lease)) = self.make_folders(&record.layers)? {
+            leases.push(lease);
+            placed.extend(self.place(&[id])?);
+            record.fix = Some(id);
+        }
         crash::point("layers-placed");
         if let Some(known) = self.state().images.get(&record.id) {
             record.content.extend(&known.record.content);
@@ -61,10 +67,31 @@ impl Inner {
                 .try_for_each(|(diff_id, layer)| change.put_layer(diff_id, layer))
         })?;
         crash::point("recorded");
-        let image = self.show(record, config, &layers, &names)?;
+        let image = self.show(record, config, &names)?;
         drop(commit);
         drop(leases);
         Ok(image)
+    }
+
+    /// Makes the layer that corrects folders, if the image needs one.
+    fn make_folders(self: &Arc<Self>, layers: &[Digest]) -> Result<Option<(Digest, Lease)>> {
+        let placed: Vec<Placed> = {
+            let state = self.state();
+            let record = |id: &Digest| state.layers.get(id).map(|layer| layer.record.clone());
+            let described = layers
+                .iter()
+                .rev()
+                .filter_map(|id| Some((self.layer_path(id), record(id)?)));
+            described.map(|(path, record)| Placed { path, record }).collect()
+        };
+        let Some((id, record, folder)) = self.make_fix(&placed)? else {
+            return Ok(None);
+        };
+        let lease = Lease::stage(self, id, record, folder);
+        if self.any_staged(&[id]) {
+            rustix::fs::syncfs(&self.root).at("sync file system of", &self.config.root)?;
+        }
+        Ok(Some((id, lease)))
     }
 
     fn any_staged(&self, layers: &[Digest]) -> bool {
@@ -91,7 +118,7 @@ impl Inner {
                 layer.staged = None;
                 crash::point("layer-placed");
             }
-            placed.push((*diff_id, layer.record));
+            placed.push((*diff_id, layer.record.clone()));
         }
         drop(state);
         if !placed.is_empty() {
@@ -103,13 +130,7 @@ impl Inner {
         Ok(placed)
     }
 
-    fn show(
-        &self,
-        record: ImageRecord,
-        config: ImageConfiguration,
-        layers: &[Digest],
-        names: &[String],
-    ) -> Result<Arc<Image>> {
+    fn show(&self, record: ImageRecord, config: ImageConfiguration, names: &[String]) -> Result<Arc<Image>> {
         let id = record.id;
         let mut state = self.state();
         let mut renamed = BTreeSet::new();
@@ -117,7 +138,7 @@ impl Inner {
             renamed.extend(state.names.insert(name.clone(), id));
         }
         if !state.images.contains_key(&id) {
-            for diff_id in layers {
+            for diff_id in &record.held() {
                 state.hold(diff_id);
             }
         }

@@ -21,6 +21,7 @@
 //! Locks: `commit` before `state`; `state` is held for memory work and single renames only.
 
 mod commit;
+mod fix;
 mod lease;
 mod lookup;
 mod records;

@@ -7,6 +7,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::state::unique;
 use crate::digest::Digest;
 use crate::error::{DatabaseContext as _, Error, Result};
 use crate::unpack::{RootAttributes, Unpacked};
@@ -33,6 +34,9 @@ pub(crate) struct ImageRecord {
     pub(crate) content: Vec<Digest>,
     /// Diff ids, the base first.
     pub(crate) layers: Vec<Digest>,
+    /// A layer that lies on top of them and corrects folders (see [`super::fix`]).
+    #[serde(default)]
+    pub(crate) fix: Option<Digest>,
     /// Compressed bytes, with the configuration.
     pub(crate) size: u64,
     /// Of the manifest.
@@ -41,7 +45,7 @@ pub(crate) struct ImageRecord {
 }
 
 /// A layer.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct LayerRecord {
     /// Bytes of the disk.
     pub(crate) bytes: u64,
@@ -52,6 +56,17 @@ pub(crate) struct LayerRecord {
     /// It hides every layer below.
     #[serde(default)]
     pub(crate) opaque_root: bool,
+    /// Folders that it has no entry for.
+    #[serde(default)]
+    pub(crate) implicit: Vec<String>,
+}
+
+impl ImageRecord {
+    /// Every layer that the image holds, once: it may have one several times.
+    pub(crate) fn held(&self) -> Vec<Digest> {
+        let all: Vec<Digest> = self.layers.iter().chain(&self.fix).copied().collect();
+        unique(&all)
+    }
 }
 
 impl From<Unpacked> for LayerRecord {
@@ -61,12 +76,14 @@ impl From<Unpacked> for LayerRecord {
             inodes,
             root,
             opaque_root,
+            implicit,
         } = unpacked;
         LayerRecord {
             bytes,
             inodes,
             root,
             opaque_root,
+            implicit,
         }
     }
 }

@@ -93,12 +93,12 @@ impl Recovery<'_> {
         let mut broken = Vec::new();
         for (id, (record, config)) in images {
             let whole = record
-                .layers
+                .held()
                 .iter()
                 .all(|diff_id| self.state.layers.contains_key(diff_id));
             match config.and_then(|config| serde_json::from_slice::<ImageConfiguration>(&config).ok()) {
                 Some(config) if whole => {
-                    unique(&record.layers).iter().for_each(|diff_id| {
+                    record.held().iter().for_each(|diff_id| {
                         self.state.hold(diff_id);
                     });
                     self.state.put_image(record, config)?;

@@ -60,7 +60,7 @@ impl Inner {
             state
                 .images
                 .remove(id)
-                .map(|entry| super::state::unique(&entry.record.layers))
+                .map(|entry| entry.record.held())
                 .unwrap_or_default()
         };
         drop(commit);

@@ -113,7 +113,7 @@ impl State {
 
     /// Takes an image up whose layers are held for it already, or replaces its record.
     pub(super) fn put_image(&mut self, record: ImageRecord, config: ImageConfiguration) -> Result<()> {
-        let view = self.view(&record.layers)?;
+        let view = self.view(&record)?;
         let image = Arc::new(self.describe(&record, &config));
         self.images.insert(
             record.id,
@@ -157,17 +157,17 @@ impl State {
         }
     }
 
-    fn view(&self, diff_ids: &[Digest]) -> Result<View> {
+    fn view(&self, image: &ImageRecord) -> Result<View> {
         let mut view = View {
             root: DEFAULT_ROOT,
             lowers: Vec::new(),
         };
         let mut root = None;
-        for diff_id in diff_ids.iter().rev() {
+        for diff_id in image.fix.iter().chain(image.layers.iter().rev()) {
             let missing = || Error::NoSuchImage {
                 key: diff_id.to_string(),
             };
-            let record = self.layers.get(diff_id).ok_or_else(missing)?.record;
+            let record = &self.layers.get(diff_id).ok_or_else(missing)?.record;
             root = root.or(record.root);
             // The kernel refuses the same folder twice, and the lower one adds nothing that the upper has not.
             if !view.lowers.contains(diff_id) {
@@ -201,13 +201,14 @@ mod tests {
             inodes: 1,
             root,
             opaque_root,
+            ..LayerRecord::default()
         }
     }
 
     fn state(layers: &[(&Digest, LayerRecord)]) -> State {
         let mut state = State::default();
         for (diff_id, record) in layers {
-            state.add_layer(**diff_id, *record, None);
+            state.add_layer(**diff_id, record.clone(), None);
         }
         state
     }
@@ -238,13 +239,23 @@ mod tests {
             (&b, record(true, None)),
             (&c, record(false, None)),
         ]);
-        let view = |ids: &[Digest]| state.view(ids).unwrap();
+        let image = |layers: &[Digest], fix| ImageRecord {
+            id: a,
+            manifest: a,
+            content: Vec::new(),
+            layers: layers.to_vec(),
+            fix,
+            size: 0,
+            annotations: BTreeMap::new(),
+        };
+        let view = |layers: &[Digest]| state.view(&image(layers, None)).unwrap();
+        assert_eq!(state.view(&image(&[a], Some(c))).unwrap().lowers, [c, a]);
         assert_eq!(view(&[a, c]).lowers, [c, a]);
         assert_eq!(view(&[a, c]).root.mode, 0o700);
         assert_eq!(view(&[a, b, c]).lowers, [c, b]);
         assert_eq!(view(&[a, b, c]).root, DEFAULT_ROOT);
         assert_eq!(view(&[c, a, c]).lowers, [c, a]);
         assert!(view(&[]).lowers.is_empty());
-        assert!(state.view(&[Digest::of(b"d")]).is_err());
+        assert!(state.view(&image(&[Digest::of(b"d")], None)).is_err());
     }
 }

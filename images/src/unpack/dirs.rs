@@ -1,6 +1,6 @@
 //! The folders of a layer while it is unpacked: every path is resolved by the kernel beneath the layer's root.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -49,8 +49,8 @@ impl<T> Doing<T> for Result<T, Errno> {
 pub(super) struct Dirs<'a> {
     root: BorrowedFd<'a>,
     kept: VecDeque<(Vec<u8>, Rc<OwnedFd>)>,
-    /// Folders that no entry named (yet), made on the way.
-    pub(super) implicit: u64,
+    /// Folders that no entry has named yet, made on the way.
+    pub(super) implicit: BTreeSet<Vec<u8>>,
 }
 
 /// A folder that is held open.
@@ -73,7 +73,7 @@ impl<'a> Dirs<'a> {
         Dirs {
             root,
             kept: VecDeque::with_capacity(KEPT),
-            implicit: 0,
+            implicit: BTreeSet::new(),
         }
     }
 
@@ -118,15 +118,17 @@ impl<'a> Dirs<'a> {
         for name in path.split(|&byte| byte == b'/') {
             end += name.len() + usize::from(end > 0);
             let at = parent.as_ref().map_or(self.root, AsFd::as_fd);
-            self.make_one(at, name)?;
+            if self.make_one(at, name)? {
+                self.implicit.insert(path[..end].to_vec());
+            }
             parent = Some(self.open_existing(&path[..end]).map_err(folder_error)?);
         }
         parent.ok_or(DirError::Entry(EntryError::ParentNotFolder))
     }
 
     /// Makes one implicit folder unless there is one. A whiteout in its place becomes an opaque folder: it hides
-    /// what lies below, and now something new lies there.
-    fn make_one(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), DirError> {
+    /// what lies below, and now something new lies there. Says whether the folder is new.
+    fn make_one(&self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<bool, DirError> {
         let made = match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
             Err(Errno::EXIST) if is_whiteout(parent, name)? => {
                 rustix::fs::unlinkat(parent, name, AtFlags::empty()).doing("remove whiteout")?;
@@ -143,10 +145,9 @@ impl<'a> Dirs<'a> {
                 // The daemon's umask must not decide what an image's folders look like.
                 rustix::fs::chmodat(parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())
                     .doing("set mode of folder")?;
-                self.implicit += 1;
-                Ok(())
+                Ok(true)
             }
-            Err(Errno::EXIST) => Ok(()),
+            Err(Errno::EXIST) => Ok(false),
             Err(errno) => Err(DirError::System("make folder", errno)),
         }
     }

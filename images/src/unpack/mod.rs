@@ -33,12 +33,14 @@ use tap::{PaxRecords, TapControl};
 
 /// What the content of a file takes of the disk comes in blocks of this size.
 const DISK_BLOCK: u64 = 4096;
+/// The most folders without an entry that are remembered.
+const MAX_IMPLICIT: usize = 4096;
 const BUFFER: usize = 128 << 10;
 /// The most entries of a layer: more would exhaust the inodes of most disks.
 const MAX_ENTRIES: u64 = 8 << 20;
 
 /// What was unpacked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unpacked {
     /// Bytes of the disk, in whole blocks.
     pub(crate) bytes: u64,
@@ -48,6 +50,8 @@ pub(crate) struct Unpacked {
     pub(crate) root: Option<RootAttributes>,
     /// The layer hides everything below it. Overlayfs does not look for that mark on a root.
     pub(crate) opaque_root: bool,
+    /// Folders that the layer has no entry for.
+    pub(crate) implicit: Vec<String>,
 }
 
 /// Mode, owner and group of an image's root folder.
@@ -227,7 +231,9 @@ impl<'a> Unpacker<'a> {
     }
 
     fn folder(&mut self, path: &LayerPath, meta: Meta) -> Result<(), DirError> {
-        if create::folder(&mut self.dirs, path, &meta)? {
+        // A folder made on the way was not counted yet.
+        let named_late = self.dirs.implicit.remove(path.as_bytes());
+        if create::folder(&mut self.dirs, path, &meta)? || named_late {
             self.done.inodes += 1;
             self.done.bytes += DISK_BLOCK;
         }
@@ -287,8 +293,16 @@ impl<'a> Unpacker<'a> {
             };
             set.map_err(|error| self.named(path.as_bytes(), error))?;
         }
-        self.done.inodes += self.dirs.implicit;
-        self.done.bytes += self.dirs.implicit * DISK_BLOCK;
+        for path in std::mem::take(&mut self.dirs.implicit) {
+            if self.dirs.open_existing(&path).is_ok() {
+                self.done.inodes += 1;
+                self.done.bytes += DISK_BLOCK;
+                // A name that is no text, or one too many, is not kept: its folder stays as it is.
+                if self.done.implicit.len() < MAX_IMPLICIT {
+                    self.done.implicit.extend(String::from_utf8(path));
+                }
+            }
+        }
         Ok(self.done)
     }
 

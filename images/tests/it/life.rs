@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use pintle_images::{Error, Store, Usage};
 
-use crate::support::build::{Layer, TestImage};
+use crate::support::build::{Compression, Layer, TestImage};
 use crate::support::registry::Registry;
 use crate::support::{TestStore, config};
 
@@ -136,10 +136,7 @@ async fn the_root_folder_is_the_images() {
     header.set_cksum();
     let mut builder = tar::Builder::new(Vec::new());
     builder.append(&header, &[][..]).unwrap();
-    let base = Layer::of(
-        &builder.into_inner().unwrap(),
-        crate::support::build::Compression::Gzip,
-    );
+    let base = Layer::of(&builder.into_inner().unwrap(), Compression::Gzip);
     let image = TestImage::new(vec![base, Layer::files(&[("f", "")])]);
     let test = TestStore::new();
     test.pull(&registry.push("r", "t", &image)).await.unwrap();
@@ -206,6 +203,44 @@ async fn an_overlay_of_a_snapshot_shows_the_image() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+#[tokio::test]
+async fn a_folder_that_is_only_passed_through_stays_as_it_is() {
+    let registry = Registry::start();
+    let mut header = tar::Header::new_gnu();
+    header.set_path("tmp/").unwrap();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_mode(0o1777);
+    header.set_gid(9);
+    header.set_uid(0);
+    header.set_mtime(4_000);
+    header.set_size(0);
+    header.set_cksum();
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append(&header, &[][..]).unwrap();
+    let base = Layer::of(&builder.into_inner().unwrap(), Compression::Gzip);
+    let upper = Layer::files(&[("tmp/file", "x"), ("new/file", "x")]);
+    let image = TestImage::new(vec![base, upper]);
+    let test = TestStore::new();
+    let reference = registry.push("r", "t", &image);
+    for _ in 0..2 {
+        test.pull(&reference).await.unwrap();
+    }
+    let test = test.reopen();
+    let layers = test.store.layers_of(&image.id()).unwrap();
+    assert_eq!(layers.len(), 3);
+    let shown = layers[0].join("tmp").metadata().unwrap();
+    assert_eq!(
+        (shown.mode() & 0o7777, shown.gid(), shown.mtime()),
+        (0o1777, 9, 4_000)
+    );
+    assert_eq!(fs::read_dir(&layers[0]).unwrap().count(), 1);
+    test.store.snapshot("c", &image.id()).unwrap();
+    test.store.remove(&image.id()).await.unwrap();
+    assert_eq!(test.names("layers").len(), 3);
+    test.store.release("c").unwrap();
+    test.assert_empty();
 }
 
 #[tokio::test]

@@ -150,11 +150,13 @@ impl Network {
     fn set_up_pod(&self, record: &Record, announce: bool) -> Result<()> {
         let config = &self.0.config;
         let name = record.ifname.as_str();
-        if sysctl::has_ipv6() {
-            if record.addresses.iter().any(|address| address.addr().is_ipv6()) {
-                sysctl::enable_ipv6(name)?;
-            }
+        if record.addresses.iter().any(|address| address.addr().is_ipv6()) {
+            sysctl::enable_ipv6(name)?;
             sysctl::tame_ipv6(name, config.duplicate_detection)?;
+        } else {
+            // Nobody needs its link-local address; announcing it would cost every other pod on the bridge.
+            sysctl::set_interface("ipv6", name, "addr_gen_mode", "1")?;
+            sysctl::tame_ipv6(name, true)?;
         }
         if announce {
             // The addresses may have been another pod's with another hardware address a moment ago.

@@ -1,5 +1,7 @@
 //! Which cgroup hierarchies this host has and where they are mounted, read once for each process.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -40,7 +42,11 @@ pub fn detect() -> Mode {
 /// All hierarchies of this host.
 pub fn hierarchies() -> &'static [Hierarchy] {
     static ALL: OnceLock<Vec<Hierarchy>> = OnceLock::new();
-    ALL.get_or_init(|| parse(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()))
+    ALL.get_or_init(|| {
+        // line by line: a node's mount table may be long, and who asks may live long
+        let lines = File::open("/proc/self/mountinfo").map(|f| BufReader::new(f).lines());
+        parse(lines.into_iter().flatten().map_while(Result::ok))
+    })
 }
 
 /// The folder of a group under the hierarchy that has this v1 controller.
@@ -52,9 +58,9 @@ pub(super) fn v1_folder(controller: &str, path: &Path) -> Option<PathBuf> {
 }
 
 /// Reads the hierarchies off a mount table; of one that is mounted several times the first counts.
-fn parse(mountinfo: &str) -> Vec<Hierarchy> {
+fn parse(mountinfo: impl Iterator<Item = String>) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
-    for line in mountinfo.lines() {
+    for line in mountinfo.filter(|line| line.contains(" - cgroup")) {
         let Some((left, right)) = line.split_once(" - ") else {
             continue;
         };
@@ -123,7 +129,7 @@ mod tests {
             41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
             50 31 0:29 /a /tmp/x rw - cgroup cgroup rw,cpu,cpuacct\n\
             51 31 0:29 / /mnt/again rw - cgroup cgroup rw,cpu,cpuacct\n";
-        let found = parse(table);
+        let found = parse(table.lines().map(str::to_owned));
         assert_eq!(found.len(), 3);
         assert_eq!(found[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(found[1].controllers, ["name=systemd"]);

@@ -44,7 +44,11 @@ pub(super) fn make_folder(mount: &Path, path: &Path) -> Result<()> {
 }
 
 fn make_parents(mount: &Path, path: &Path) -> Result<()> {
-    let mut parents: Vec<&Path> = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
+    let mut parents: Vec<&Path> = path
+        .ancestors()
+        .skip(1)
+        .filter(|p| !p.as_os_str().is_empty())
+        .collect();
     parents.reverse();
     for parent in parents {
         let parent = mount.join(parent);

@@ -19,6 +19,7 @@ use nix::unistd::{Pid, setsid};
 use oci_spec::runtime::Process;
 
 use super::{ExecStarted, ExecTarget, check};
+use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Result};
 use crate::process::{self, Console, Launch};
@@ -40,6 +41,8 @@ pub fn exec(
     let [stdin, stdout, stderr] = stdio;
     let above = process::above_stdio;
     let stdio = [above(stdin)?, above(stdout)?, above(stderr)?];
+    // read here once, so that no child has to
+    cgroup::hierarchies();
     let (ours, theirs) = Channel::pair()?;
     let stage = match fork().call("fork")? {
         Forked::Parent(pid) => pid,

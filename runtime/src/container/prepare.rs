@@ -29,6 +29,8 @@ pub fn prepare_with(options: &Options, stdio: InitStdio) -> Result<Prepared> {
         .map(crate::process::above_stdio)
         .collect::<Result<_>>()?;
     let stdio: [OwnedFd; 3] = stdio.try_into().map_err(|_| Error::sys("dup", Errno::EBADF))?;
+    // read here once, so that no child has to
+    cgroup::hierarchies();
     let (ours, theirs) = Channel::pair()?;
     let stage = match fork().call("fork")? {
         Forked::Parent(pid) => pid,

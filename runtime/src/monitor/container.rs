@@ -34,8 +34,8 @@ pub(crate) struct Source {
 pub(crate) struct Scratch {
     read: Vec<u8>,
     batch: Batch,
-    /// More than the first pages have been touched since the last release.
-    big: bool,
+    /// When more than the first pages were last touched, if they were since the last release.
+    big_use: Option<Instant>,
 }
 
 impl Scratch {
@@ -46,7 +46,7 @@ impl Scratch {
         Self {
             read: Vec::new(),
             batch: Batch::default(),
-            big: false,
+            big_use: None,
         }
     }
 
@@ -60,19 +60,21 @@ impl Scratch {
 
     /// Notes how much of the buffer was used.
     pub(crate) fn used(&mut self, bytes: usize) {
-        self.big |= bytes > Self::BIG;
+        if bytes > Self::BIG {
+            self.big_use = Some(Instant::now());
+        }
     }
 
-    /// Whether it holds memory worth giving back.
-    pub(crate) fn is_big(&self) -> bool {
-        self.big
+    /// The last use of memory that is worth giving back.
+    pub(crate) fn big_use(&self) -> Option<Instant> {
+        self.big_use
     }
 
     /// Gives the memory back.
     pub(crate) fn release(&mut self) {
         self.read = Vec::new();
         self.batch.release();
-        self.big = false;
+        self.big_use = None;
     }
 }
 

@@ -68,7 +68,6 @@ pub(crate) struct Monitor<B: Backend> {
     connections: BTreeMap<Token, Connection>,
     pub(super) scratch: Scratch,
     lonely_since: Option<Instant>,
-    last_use: Instant,
     is_over: bool,
 }
 
@@ -91,7 +90,6 @@ impl<B: Backend> Monitor<B> {
             connections: BTreeMap::new(),
             scratch: Scratch::new(),
             lonely_since: Some(Instant::now()),
-            last_use: Instant::now(),
             is_over: false,
         })
     }
@@ -199,7 +197,6 @@ impl<B: Backend> Monitor<B> {
 
     /// Something has used memory that is worth giving back once it is quiet.
     pub(super) fn used_memory(&mut self) {
-        self.last_use = Instant::now();
         self.scratch.used(usize::MAX);
     }
 
@@ -275,7 +272,6 @@ impl<B: Backend> Monitor<B> {
         let Some(container) = self.containers.get_mut(id) else {
             return;
         };
-        self.last_use = Instant::now();
         if container.pump(stream, &mut self.scratch) == Progress::End {
             self.end_output(id, stream);
             self.finish_if_drained(id, false);
@@ -287,12 +283,21 @@ impl<B: Backend> Monitor<B> {
     fn next_deadline(&self) -> Option<Instant> {
         let draining = self.containers.values().filter_map(Container::deadline);
         let shutdown = self.shutdown.as_ref().map(|s| s.deadline);
-        let lonely = self
-            .lonely_since
-            .filter(|_| !self.sandbox.is_set_up)
-            .map(|since| since + LONELY);
-        let idle = self.scratch.is_big().then(|| self.last_use + IDLE);
-        draining.chain(shutdown).chain(lonely).chain(idle).min()
+        draining
+            .chain(shutdown)
+            .chain(self.lonely_deadline())
+            .chain(self.idle_deadline())
+            .min()
+    }
+
+    /// When to give up waiting for a daemon.
+    fn lonely_deadline(&self) -> Option<Instant> {
+        let is_pod = self.sandbox.is_set_up || !self.containers.is_empty();
+        self.lonely_since.filter(|_| !is_pod).map(|since| since + LONELY)
+    }
+
+    fn idle_deadline(&self) -> Option<Instant> {
+        self.scratch.big_use().map(|at| at + IDLE)
     }
 
     fn meet_deadlines(&mut self, now: Instant) {
@@ -306,11 +311,11 @@ impl<B: Backend> Monitor<B> {
         for id in drained {
             self.finish_if_drained(&id, true);
         }
-        if self.scratch.is_big() && due(Some(self.last_use + IDLE)) {
+        if due(self.idle_deadline()) {
             self.scratch.release();
             crate::sys::daemon::trim_heap();
         }
-        if !self.sandbox.is_set_up && due(self.lonely_since.map(|since| since + LONELY)) {
+        if due(self.lonely_deadline()) {
             self.is_over = true;
         }
         let nothing_lives = self.is_nothing_alive();

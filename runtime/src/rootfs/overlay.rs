@@ -5,18 +5,61 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
 use nix::mount::MsFlags;
+use nix::sched::{CloneFlags, unshare};
 
+use super::pivot::{isolate_mounts, propagate};
 use super::resolve::open_path;
 use crate::error::{Context, Error, Result};
 use crate::protocol::Overlay;
-use crate::sys::mount::{FsContext, attach};
+use crate::sys::mount::{FsContext, MountAttr, attach, attr, clone_tree, set_attr};
 
 /// fsconfig(2) takes values of at most 255 bytes.
 const MAX_VALUE: usize = 255;
 
 /// Makes an overlay mount and attaches it nowhere: it is gone once the descriptor is closed.
+///
+/// A single layer without a writable one, of which overlayfs makes nothing, is shown by itself, read-only.
 pub fn detached_overlay(overlay: &Overlay) -> Result<OwnedFd> {
+    if let ([only], None) = (overlay.lower.as_slice(), &overlay.upper) {
+        return show_readonly(only);
+    }
+    match layer_by_layer(overlay) {
+        Err(Error::Io {
+            errno: Errno::EINVAL, ..
+        }) => by_thread(overlay),
+        other => other,
+    }
+}
+
+/// Mounts an overlay on what `target` refers to, in a mount namespace of the caller's own.
+pub(crate) fn mount_overlay(overlay: &Overlay, target: BorrowedFd<'_>) -> Result<()> {
+    if let ([only], None) = (overlay.lower.as_slice(), &overlay.upper) {
+        return attach(show_readonly(only)?.as_fd(), target).call("attach layer");
+    }
+    match layer_by_layer(overlay) {
+        Ok(mount) => attach(mount.as_fd(), target).call("attach overlay"),
+        Err(Error::Io {
+            errno: Errno::EINVAL, ..
+        }) => in_one_string(overlay, target),
+        Err(e) => Err(e),
+    }
+}
+
+fn show_readonly(layer: &Path) -> Result<OwnedFd> {
+    let mount = clone_tree(AT_FDCWD, layer, false).path("show layer", layer)?;
+    propagate(mount.as_fd(), MsFlags::MS_PRIVATE).path("show layer", layer)?;
+    let attrs = MountAttr {
+        set: attr::RDONLY,
+        ..MountAttr::default()
+    };
+    set_attr(mount.as_fd(), &attrs, false).path("show layer", layer)?;
+    Ok(mount)
+}
+
+/// The way of Linux 6.8 and later: any number of layers, each by a call of its own.
+fn layer_by_layer(overlay: &Overlay) -> Result<OwnedFd> {
     let context = new_context(overlay)?;
     for lower in &overlay.lower {
         set(&context, "lowerdir+", lower)?;
@@ -24,15 +67,21 @@ pub fn detached_overlay(overlay: &Overlay) -> Result<OwnedFd> {
     finish(&context, overlay)
 }
 
-/// Mounts an overlay on what `target` refers to, also on kernels that can't take layers one by one (before 6.8).
-pub(crate) fn mount_overlay(overlay: &Overlay, target: BorrowedFd<'_>) -> Result<()> {
-    match detached_overlay(overlay) {
-        Ok(mount) => attach(mount.as_fd(), target).call("attach overlay"),
-        Err(Error::Io {
-            errno: Errno::EINVAL, ..
-        }) => mount_in_one_string(overlay, target),
-        Err(e) => Err(e),
-    }
+/// The way of older kernels, which attach what they mount: in a mount namespace that only a thread sees for a moment.
+fn by_thread(overlay: &Overlay) -> Result<OwnedFd> {
+    let mount = || {
+        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)
+            .call("unshare mount namespace of a thread")?;
+        isolate_mounts()?;
+        // any folder will do as the mount point, and the topmost layer is one
+        let place = overlay.lower.first().map_or(Path::new("/"), |p| p);
+        in_one_string(overlay, open_path(place)?.as_fd())?;
+        clone_tree(AT_FDCWD, place, false).path("detach overlay from", place)
+    };
+    std::thread::scope(|scope| scope.spawn(mount).join()).unwrap_or(Err(Error::Ended {
+        what: "mounting an overlay",
+        status: "panicked".to_owned(),
+    }))
 }
 
 fn new_context(overlay: &Overlay) -> Result<FsContext> {
@@ -90,7 +139,7 @@ pub(super) fn fd_path(fd: BorrowedFd<'_>) -> String {
 
 /// mount(2) with all layers in one option string, at most a page of it. Layers go by descriptor, which keeps the string
 /// short and needs no escaping of `:` and `,`.
-fn mount_in_one_string(overlay: &Overlay, target: BorrowedFd<'_>) -> Result<()> {
+fn in_one_string(overlay: &Overlay, target: BorrowedFd<'_>) -> Result<()> {
     let mut open = Vec::new();
     let mut by_fd = |path: &Path| -> Result<String> {
         let fd = open_path(path)?;
@@ -112,7 +161,6 @@ fn mount_in_one_string(overlay: &Overlay, target: BorrowedFd<'_>) -> Result<()> 
         data.push(',');
         data.push_str(option);
     }
-    debug_assert!(!data.as_bytes().contains(&0));
     let on = fd_path(target);
     nix::mount::mount(
         Some("overlay"),
@@ -122,4 +170,55 @@ fn mount_in_one_string(overlay: &Overlay, target: BorrowedFd<'_>) -> Result<()> 
         Some(data.as_str()),
     )
     .path("mount overlay of", std::ffi::OsStr::from_bytes(lower.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rootfs::read_in_root;
+
+    fn layers(count: usize) -> (tempfile::TempDir, Overlay) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut overlay = Overlay::default();
+        for i in 0..count {
+            let layer = dir.path().join(format!("a,b:{i}"));
+            std::fs::create_dir(&layer).unwrap();
+            std::fs::write(layer.join(format!("file{i}")), format!("{i}")).unwrap();
+            std::fs::write(layer.join("all"), format!("{i}")).unwrap();
+            overlay.lower.push(layer);
+        }
+        (dir, overlay)
+    }
+
+    fn check(root: &OwnedFd, count: usize) {
+        let read = |name: &str| read_in_root(root.as_fd(), Path::new(name), 10).unwrap();
+        assert_eq!(read("/all"), b"0", "the topmost layer wins");
+        assert_eq!(
+            read(&format!("/file{}", count - 1)),
+            (count - 1).to_string().into_bytes()
+        );
+    }
+
+    #[test]
+    fn one_layer_or_many_can_be_looked_into() {
+        for count in [1, 2, 40] {
+            let (_dir, overlay) = layers(count);
+            check(&detached_overlay(&overlay).unwrap(), count);
+        }
+        assert!(detached_overlay(&Overlay::default()).is_err());
+    }
+
+    #[test]
+    fn the_way_of_older_kernels_works_too() {
+        let (_dir, overlay) = layers(40);
+        check(&by_thread(&overlay).unwrap(), 40);
+    }
+
+    #[test]
+    fn a_missing_layer_is_named() {
+        let (dir, mut overlay) = layers(2);
+        overlay.lower.push(dir.path().join("gone"));
+        let e = detached_overlay(&overlay).unwrap_err().to_string();
+        assert!(e.contains("gone"), "{e}");
+    }
 }

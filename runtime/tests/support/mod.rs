@@ -136,7 +136,12 @@ impl Drop for Bundle {
     fn drop(&mut self) {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let below = self.dir.path().to_str().unwrap_or("/nowhere");
-        for path in table.lines().rev().filter_map(|l| l.split(' ').nth(4)).filter(|p| p.starts_with(below)) {
+        for path in table
+            .lines()
+            .rev()
+            .filter_map(|l| l.split(' ').nth(4))
+            .filter(|p| p.starts_with(below))
+        {
             let _ = pintle_runtime::sandbox::unmount(Path::new(path));
         }
         for group in [self.cgroup.clone(), format!("{}-init", self.cgroup)] {
