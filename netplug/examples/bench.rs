@@ -54,7 +54,11 @@ fn report(what: &str, mut times: Vec<f64>) {
 fn main() {
     unshare(CloneFlags::CLONE_NEWNET).expect("unshare: needs root");
     let four = std::env::var_os("BENCH_IPV4_ONLY").is_some();
-    let ranges: &[&str] = if four { &["10.77.0.0/16"] } else { &["10.77.0.0/16", "fd77::/64"] };
+    let ranges: &[&str] = if four {
+        &["10.77.0.0/16"]
+    } else {
+        &["10.77.0.0/16", "fd77::/64"]
+    };
     let state = std::env::temp_dir().join(format!("netplug-bench-{}", std::process::id()));
     let config = Config {
         ranges: ranges.iter().map(|text| text.parse().expect("network")).collect(),

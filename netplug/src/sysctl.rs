@@ -1,8 +1,13 @@
 //! Network settings under `/proc/sys/net`, of the calling thread's network namespace.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
 
 use crate::error::{IoContext, Result};
 
@@ -11,15 +16,6 @@ const ROOT: &str = "/proc/sys/net";
 /// Whether this kernel has IPv6 (it may be booted without).
 pub(crate) fn has_ipv6() -> bool {
     Path::new(ROOT).join("ipv6").is_dir()
-}
-
-/// The path of an interface's setting; `family` as `ipv4`.
-fn of_interface(family: &str, interface: &str, key: &str) -> PathBuf {
-    Path::new(ROOT)
-        .join(family)
-        .join("conf")
-        .join(interface)
-        .join(key)
 }
 
 /// Reads a setting, `None` if the kernel has no such.
@@ -39,27 +35,52 @@ fn write(path: &Path, value: &str) -> Result<()> {
     fs::write(path, value).io("write", path)
 }
 
-/// Sets an interface's setting, where the kernel has it.
-pub(crate) fn set_interface(family: &str, interface: &str, key: &str, value: &str) -> Result<()> {
-    let path = of_interface(family, interface, key);
-    match OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(value.as_bytes()))
-    {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        done => done.io("write", &path),
+/// The settings of one interface in one family, held open: the way to them gets longer the more network namespaces
+/// there are, since all of them have folders of the same names.
+pub(crate) struct Interface {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl Interface {
+    /// `family` as `ipv4`; `None` if the kernel hasn't that family, or the interface no part in it.
+    pub(crate) fn open(family: &str, name: &str) -> Result<Option<Interface>> {
+        let path = Path::new(ROOT).join(family).join("conf").join(name);
+        match open(
+            &path,
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        ) {
+            Ok(dir) => Ok(Some(Interface { dir, path })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(errno).io("open", &path),
+        }
+    }
+
+    /// Writes a setting, where the kernel has it.
+    pub(crate) fn set(&self, key: &str, value: &str) -> Result<()> {
+        let path = self.path.join(key);
+        match openat(&self.dir, key, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(file) => File::from(file).write_all(value.as_bytes()).io("write", &path),
+            Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno).io("open", &path),
+        }
     }
 }
 
-/// Makes an interface's IPv6 quiet and safe: its addresses usable at once (no duplicate address detection) unless
-/// `dad`, and deaf to router advertisements, by which a pod could make itself the gateway of others.
-pub(crate) fn tame_ipv6(interface: &str, dad: bool) -> Result<()> {
-    set_interface("ipv6", interface, "accept_ra", "0")?;
-    if !dad {
-        set_interface("ipv6", interface, "accept_dad", "0")?;
-    }
-    Ok(())
+/// Sets an interface's setting, where the kernel has it.
+pub(crate) fn set_interface(family: &str, interface: &str, key: &str, value: &str) -> Result<()> {
+    Interface::open(family, interface)?.map_or(Ok(()), |settings| settings.set(key, value))
+}
+
+/// Makes an interface of the host deaf to router advertisements, by which a pod could make itself the host's
+/// gateway, and its IPv6 addresses usable at once (no duplicate address detection).
+pub(crate) fn tame_ipv6(interface: &str) -> Result<()> {
+    let Some(settings) = Interface::open("ipv6", interface)? else {
+        return Ok(());
+    };
+    settings.set("accept_ra", "0")?;
+    settings.set("accept_dad", "0")
 }
 
 /// Lets an interface have IPv6 addresses.
@@ -85,7 +106,7 @@ pub(crate) fn forward_ipv6() -> Result<()> {
         let Some(interface) = interface.to_str() else {
             continue;
         };
-        let listens = read(&of_interface("ipv6", interface, "accept_ra"))?.as_deref() == Some("1");
+        let listens = read(&interfaces.join(interface).join("accept_ra"))?.as_deref() == Some("1");
         if listens && !["all", "default", "lo"].contains(&interface) {
             set_interface("ipv6", interface, "accept_ra", "2")?;
         }

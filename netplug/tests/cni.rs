@@ -96,22 +96,14 @@ impl List {
         Ok(previous.expect("a plugin"))
     }
 
-    fn each(
-        &self,
-        command: &str,
-        node: &Ns,
-        id: &str,
-        netns: Option<PathBuf>,
-        ports: &Value,
-        result: &Value,
-    ) {
+    fn each(&self, command: &str, node: &Ns, id: &str, netns: Option<&Path>, ports: &Value, result: &Value) {
         for (plugin, keys) in self.plugins.iter().rev() {
             let conf = self.conf(keys, ports, Some(result));
             let call = Call {
                 plugin,
                 command,
                 id,
-                netns: netns.clone(),
+                netns: netns.map(Path::to_owned),
                 conf,
             };
             call.run(node)
@@ -208,9 +200,16 @@ impl Bench {
             "from the pod itself"
         );
         if list.version >= "0.4.0" {
-            list.each("CHECK", &self.node.ns, "pod-a", Some(pod.path()), &ports, &result);
+            list.each(
+                "CHECK",
+                &self.node.ns,
+                "pod-a",
+                Some(&pod.path()),
+                &ports,
+                &result,
+            );
         }
-        list.each("DEL", &self.node.ns, "pod-a", Some(pod.path()), &ports, &result);
+        list.each("DEL", &self.node.ns, "pod-a", Some(&pod.path()), &ports, &result);
         assert!(self.world.cannot_reach((ip("192.0.2.1"), 8080)));
         list.each("DEL", &self.node.ns, "pod-a", None, &ports, &result);
         self.nothing_left();
@@ -289,7 +288,7 @@ fn netplug_limits_behind_debians_ptp() {
     let _server = pod.serve_tcp((ip("0.0.0.0"), 80));
     assert!(bench.world.ask_tcp((ip("192.0.2.1"), 8080)).is_some());
     assert!(bench.node.ns.ask_tcp((ip("127.0.0.1"), 8080)).is_some());
-    list.each("DEL", &bench.node.ns, "pod-a", Some(pod.path()), &ports, &result);
+    list.each("DEL", &bench.node.ns, "pod-a", Some(&pod.path()), &ports, &result);
     bench.nothing_left();
 }
 

@@ -306,7 +306,10 @@ fn killed_at(node: &Ns, command: &str, id: &str, pod: &Ns, conf: &serde_json::Va
             | ptrace::Options::PTRACE_O_EXITKILL;
         ptrace::seize(pid, options).expect("seize");
         nix::sys::signal::kill(pid, Signal::SIGCONT).expect("continue");
-        step_until(pid, step)
+        let killed = step_until(pid, step);
+        // Waited for already; this only tells the value so.
+        let _ = child.wait();
+        killed
     })
 }
 
@@ -323,7 +326,7 @@ fn step_until(pid: Pid, step: usize) -> bool {
             WaitStatus::Exited(who, _) | WaitStatus::Signaled(who, ..) if who == pid => break,
             WaitStatus::Exited(..) | WaitStatus::Signaled(..) => continue,
             WaitStatus::PtraceEvent(_, _, event) if event == nix::libc::PTRACE_EVENT_EXEC => {
-                in_program = true
+                in_program = true;
             }
             WaitStatus::PtraceSyscall(_) if in_program => {
                 let registers = ptrace::getregs(thread).expect("registers");

@@ -41,11 +41,14 @@ fn pods_reach_one_another_and_the_host() {
 #[test]
 fn the_outside_sees_the_nodes_address() {
     let (node, world) = node_and_world();
+    node.ns.ip("link set up0 mtu 1400");
+    node.ns.ip("route add default via 192.0.2.9");
     let network = node.network(&["10.66.0.0/24", "fd66::/64"]);
     let pod = node.pod(&network, "a");
     let _server = world.serve_tcp((ip("::"), 80));
-    assert_eq!(node.ns.ip("-o link show pintle0").contains("mtu 1500"), true);
-    node.ns.ip("route add default via 192.0.2.9");
+    assert_eq!(pod.attachment.mtu, 1400, "that of the uplink");
+    assert!(node.ns.ip("-o link show pintle0").contains("mtu 1400"));
+    assert!(pod.ns.ip("-o link show eth0").contains("mtu 1400"));
     assert_eq!(pod.ns.ask_tcp((ip("192.0.2.9"), 80)), Some(ip("192.0.2.1")));
     assert_eq!(pod.ns.ask_tcp((ip("fd02::9"), 80)), Some(ip("fd02::1")));
 }

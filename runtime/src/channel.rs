@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
@@ -98,8 +99,23 @@ impl Channel {
 
     /// The next report; None when all set-up processes have closed their ends.
     pub(crate) fn receive(&self) -> Result<Option<(Report, Vec<OwnedFd>)>> {
+        self.receive_with(MsgFlags::empty())
+    }
+
+    /// The pid of the process, if it is among the reports that lie there unread. Whoever clones the process and the
+    /// process itself report independently, so that a failure may be heard of first.
+    pub(crate) fn pending_init(&self) -> Option<Pid> {
+        while let Ok(Some((report, _))) = self.receive_with(MsgFlags::MSG_DONTWAIT) {
+            if let Report::Init { pid } = report {
+                return Some(Pid::from_raw(pid));
+            }
+        }
+        None
+    }
+
+    fn receive_with(&self, flags: MsgFlags) -> Result<Option<(Report, Vec<OwnedFd>)>> {
         let mut buf = vec![0; MAX_MESSAGE];
-        let (len, fds) = match recv_with_fds(self.fd(), &mut buf, MsgFlags::empty()) {
+        let (len, fds) = match recv_with_fds(self.fd(), &mut buf, flags) {
             Ok((0, _)) | Err(Errno::ECONNRESET) => return Ok(None),
             other => other.call("receive report")?,
         };

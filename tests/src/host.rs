@@ -84,6 +84,18 @@ pub fn pids_in_cgroup(cgroup: &str) -> Vec<i32> {
     pids().into_iter().filter(inside).collect()
 }
 
+/// A process's memory in KiB: what is its own alone, and its proportional share (smaps_rollup, proc_pid_smaps(5)).
+pub fn memory(pid: i32) -> Result<(u64, u64)> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let value = |key: &str| -> u64 {
+        let line = text.lines().find(|line| line.starts_with(key));
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+            .unwrap_or(0)
+    };
+    Ok((value("Private_Clean:") + value("Private_Dirty:"), value("Pss:")))
+}
+
 /// The mounted cgroup hierarchies: one on a v2 host, one per controller (and perhaps a cgroup2) on v1.
 pub fn cgroup_roots() -> Result<Vec<PathBuf>> {
     let all = mounts("self")?;

@@ -1,6 +1,6 @@
 //! What the host sees of running pods: no overlay mounts, no pause processes, nothing more than needed.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_cri::v1::NamespaceMode;
 use pintle_tests::server::Kind;
 use pintle_tests::world::{self, World};
@@ -115,6 +115,36 @@ async fn containers_have_namespaces_of_their_own() {
             ensure!((one == two) == shared, "{kind}: {one} and {two}");
             ensure!(one.trim() != host.to_string_lossy(), "{kind} is the host's");
         }
+        Ok(())
+    })
+    .await;
+}
+
+/// What one monitor may keep for itself with one container running, in KiB.
+const MONITOR_BUDGET: u64 = 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monitor_stays_within_its_memory() {
+    world::test(async |w| {
+        if w.server.kind() != Kind::Pintle {
+            return Ok(());
+        }
+        let image = w.busybox().await?;
+        let running = w
+            .run(
+                pod::pod(&w.slot, "small"),
+                &pod::shell("one", &image, "seq 1 10000; sleep 600"),
+            )
+            .await?;
+        for _ in 0..5 {
+            w.exec(&running.container, &["true"]).await?;
+        }
+        let pids = host::pids_naming(&w.slot.state());
+        let monitor = pids
+            .into_iter()
+            .find(|pid| host::cmdline(*pid).contains("pintle-monitor"));
+        let (private, _) = host::memory(monitor.context("a monitor")?)?;
+        ensure!(private <= MONITOR_BUDGET, "{private} KiB private");
         Ok(())
     })
     .await;

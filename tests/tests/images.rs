@@ -90,7 +90,7 @@ async fn every_format_and_packing_unpacks_to_the_same() {
                     let top =
                         Layer::new().file("made-as", 0o644, format!("{format:?} {packing:?} {indexed}"));
                     let mut builder = Builder::new(format)
-                        .layer(base.clone(), Packing::Gzip)
+                        .layer(base.clone(), Packing::Plain)
                         .layer(top.finish(), packing)
                         .config("Cmd", json!(["cat", "/made-as"]));
                     if indexed {
@@ -177,7 +177,7 @@ async fn upper_layers_hide_and_replace_what_lies_below() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_that_two_images_share_is_stored_once() {
     world::test(async |w| {
-        let shared = Layer::new().file("big", 0o644, noise(8 << 20)).finish();
+        let shared = Layer::new().file("big", 0o644, noise(2 << 20)).finish();
         let make = |name: &str| {
             let own = Layer::new().file(name, 0o644, name).finish();
             Builder::new(Format::Oci)
@@ -191,18 +191,21 @@ async fn a_layer_that_two_images_share_is_stored_once() {
         let with_one = used_bytes(w).await?;
         w.cri.pull(&second).await?;
         let with_two = used_bytes(w).await?;
-        ensure!(with_one > 8 << 20, "the layer counts: {with_one}");
+        ensure!(with_one > 2 << 20, "the layer counts: {with_one}");
         ensure!(
-            with_two < with_one + (1 << 20),
+            with_two < with_one + (256 << 10),
             "{with_one} grew to {with_two} bytes"
         );
         w.cri.remove_image(&first).await?;
         ensure!(
-            used_bytes(w).await? > 8 << 20,
+            used_bytes(w).await? > 2 << 20,
             "the second image still needs the layer"
         );
         w.cri.remove_image(&second).await?;
-        ensure!(used_bytes(w).await? < 1 << 20, "nobody needs the layer any more");
+        ensure!(
+            used_bytes(w).await? < 256 << 10,
+            "nobody needs the layer any more"
+        );
         Ok(())
     })
     .await;

@@ -9,7 +9,7 @@ mod stop;
 mod teardown;
 mod volumes;
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use oci_spec::runtime::Process;
 use tokio::sync::watch;
@@ -39,6 +39,18 @@ pub struct Container {
     exited: watch::Sender<bool>,
     stopping: Mutex<Option<stop::Stopping>>,
     process: OnceLock<Arc<Process>>,
+    starting: Mutex<Starting>,
+}
+
+/// A start's own answer decides how an end that is reported meanwhile is to be read: a command that could not be
+/// executed, and one that was and ended at once, look alike.
+#[derive(Debug, Default)]
+enum Starting {
+    /// No start is under way.
+    #[default]
+    No,
+    /// One is, and this is the end that was reported since.
+    Yes(Option<ExitRecord>),
 }
 
 impl Container {
@@ -53,6 +65,7 @@ impl Container {
             ops: tokio::sync::Mutex::default(),
             stopping: Mutex::default(),
             process: OnceLock::new(),
+            starting: Mutex::default(),
         })
     }
 
@@ -77,6 +90,27 @@ impl Container {
             }
         });
         self.exited.send_replace(true);
+    }
+
+    /// The monitor reports its end.
+    pub fn exit_reported(&self, exit: ExitRecord) {
+        if let Starting::Yes(reported) = &mut *self.starting.lock().unwrap_or_else(PoisonError::into_inner) {
+            *reported = Some(exit);
+        } else {
+            self.note_exit(exit);
+        }
+    }
+
+    fn begin_start(&self) {
+        *self.starting.lock().unwrap_or_else(PoisonError::into_inner) = Starting::Yes(None);
+    }
+
+    /// The end that was reported since [`Container::begin_start`].
+    fn end_start(&self) -> Option<ExitRecord> {
+        match std::mem::take(&mut *self.starting.lock().unwrap_or_else(PoisonError::into_inner)) {
+            Starting::No => None,
+            Starting::Yes(reported) => reported,
+        }
     }
 
     /// Waits until its end has been recorded.

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use pintle_runtime::error::Kind;
+
 use super::{Container, ContainerState, ExitRecord};
 use crate::core::Core;
-use crate::error::{Error, Kind, Result};
+use crate::error::{self, Error, Result};
 
 /// Starts a created container. Returns after its process has exec'd.
 ///
@@ -16,7 +18,7 @@ pub async fn start(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
     let state = container.state();
     if state != ContainerState::Created {
         return Err(Error::WrongState {
-            kind: Kind::Container,
+            kind: error::Kind::Container,
             id: container.id.clone(),
             state: state.word(),
             needed: "created",
@@ -24,19 +26,27 @@ pub async fn start(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
     }
     let pod = core.pod(&container.pod_id)?;
     pod.must_be_ready()?;
-    match pod.live_monitor()?.start(&container.id).await {
-        Ok(started_at) => {
-            container.cell.note(|record| {
-                record.started_at = started_at;
-                // A short command may have ended, and its exit been recorded, before this answer arrived.
-                record.state.transition(ContainerState::Running);
-            });
+    let monitor = pod.live_monitor()?;
+    container.begin_start();
+    let started = monitor.start(&container.id).await;
+    if let Ok(started_at) = started {
+        container.cell.note(|record| {
+            record.started_at = started_at;
+            record.state.transition(ContainerState::Running);
+        });
+    }
+    let ended = container.end_start();
+    match started {
+        Ok(_) => {
+            ended.into_iter().for_each(|exit| container.note_exit(exit));
             Ok(())
         }
-        Err(error) => {
+        // The container is as it was where the monitor refused before it tried, as for a log that can't be opened.
+        Err(error) if error.kind() == Kind::Exec || ended.is_some() => {
             let error = Error::from(error);
             container.note_exit(ExitRecord::start_error(crate::time::now(), error.to_string()));
             Err(error)
         }
+        Err(error) => Err(error.into()),
     }
 }

@@ -24,7 +24,7 @@ fn apply(core: &Core, pod: &Pod, event: Event) {
     match event {
         Event::ContainerExited { id, exit } => {
             if let Some(container) = core.containers.get(&id) {
-                container.note_exit(ExitRecord::of_process(&exit));
+                container.exit_reported(ExitRecord::of_process(&exit));
             }
         }
         Event::SandboxInitExited { .. } => {

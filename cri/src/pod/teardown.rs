@@ -16,6 +16,9 @@ use crate::task::blocking;
 /// [`Error::Teardown`] names what could not be undone; another call goes on with it.
 pub async fn stop(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     let _one_at_a_time = pod.ops.lock().await;
+    if core.pods.get(&pod.id).is_none() {
+        return Ok(()); // it was removed meanwhile
+    }
     take_down(core, pod).await
 }
 

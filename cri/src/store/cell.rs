@@ -14,11 +14,18 @@ pub trait Record: Clone + Serialize + DeserializeOwned {
     fn id(&self) -> &str;
 }
 
+/// Whether a record still has a file. A change that comes after its removal must not bring it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnDisk {
+    Kept,
+    Removed,
+}
+
 /// One record. [`Cell::get`] never waits for a disk or for a container.
 #[derive(Debug)]
 pub struct Cell<R> {
     current: RwLock<Arc<R>>,
-    writer: Mutex<()>,
+    writer: Mutex<OnDisk>,
     dir: RecordDir<R>,
 }
 
@@ -34,7 +41,7 @@ impl<R: Record> Cell<R> {
 
     /// A cell for a record that was read from the disk.
     pub fn loaded(dir: &RecordDir<R>, record: R) -> Self {
-        Self { current: RwLock::new(Arc::new(record)), writer: Mutex::new(()), dir: dir.clone() }
+        Self { current: RwLock::new(Arc::new(record)), writer: Mutex::new(OnDisk::Kept), dir: dir.clone() }
     }
 
     /// The record as it is now.
@@ -47,10 +54,12 @@ impl<R: Record> Cell<R> {
     /// # Errors
     /// The error of `change`, or of writing; the record then stays as it was.
     pub fn update<T>(&self, change: impl FnOnce(&mut R) -> Result<T>) -> Result<T> {
-        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let on_disk = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = R::clone(&self.get());
         let answer = change(&mut next)?;
-        self.dir.write(next.id(), &next)?;
+        if *on_disk == OnDisk::Kept {
+            self.dir.write(next.id(), &next)?;
+        }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         Ok(answer)
     }
@@ -58,10 +67,12 @@ impl<R: Record> Cell<R> {
     /// Changes the record in memory also where the disk refuses: for facts that have happened and can't be undone, such
     /// as an exit. A refusal is logged; the next change writes the whole record again.
     pub fn note(&self, change: impl FnOnce(&mut R)) {
-        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let on_disk = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = R::clone(&self.get());
         change(&mut next);
-        if let Err(error) = self.dir.write(next.id(), &next) {
+        if *on_disk == OnDisk::Kept
+            && let Err(error) = self.dir.write(next.id(), &next)
+        {
             tracing::error!(id = next.id(), %error, "a change is known to this daemon only");
         }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
@@ -72,8 +83,10 @@ impl<R: Record> Cell<R> {
     /// # Errors
     /// As [`RecordDir::remove`].
     pub fn delete(&self) -> Result<()> {
-        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.dir.remove(self.get().id())
+        let mut on_disk = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.dir.remove(self.get().id())?;
+        *on_disk = OnDisk::Removed;
+        Ok(())
     }
 }
 
@@ -112,6 +125,8 @@ mod tests {
         assert_eq!(cell.get().n, 2);
         assert_eq!(dir.load().unwrap().records, [Counter { id: "x".into(), n: 2 }]);
         cell.delete().unwrap();
+        cell.note(|c| c.n = 4);
+        assert_eq!(cell.get().n, 4, "readers still see what happens");
         assert!(dir.load().unwrap().records.is_empty());
     }
 }

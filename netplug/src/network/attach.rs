@@ -15,9 +15,9 @@ use crate::netlink::Request;
 use crate::netns::Netns;
 use crate::nft::elements;
 use crate::request::{AttachRequest, Attachment, format_mac, real_ports};
-use crate::rt::link::{self, Link, Target, VethPair};
+use crate::rt::link::{self, Target, VethPair};
 use crate::rt::{Route, addr, port, route};
-use crate::sysctl;
+use crate::sysctl::{self, Interface};
 
 impl Network {
     /// Gives a pod its interface: a veth pair, addresses, routes, masquerade, host ports, limits. Also brings the
@@ -84,18 +84,30 @@ impl Network {
     fn build(&self, host: &mut Host, bridge: Bridge, netns: &Netns, record: &Record) -> Result<Attachment> {
         add_elements(host, record)?;
         let announce = record.mac != mac_of_addresses(record.ips().first().copied());
-        let port = netns.run(|| {
-            let port = self.make_pair(&mut host.route, bridge, netns, record)?;
-            self.set_up_pod(record, announce)?;
-            Ok(port)
+        // The pod's end comes up before the host's, which so comes up with a carrier, and once: for each change
+        // of a port the bridge goes through all of them.
+        let ipv6 = netns.run(|| {
+            self.make_pair(&mut host.route, bridge, netns, record)?;
+            self.set_up_pod(record, announce)
         })?;
-        limit(host, &port, record)?;
+        let name = record.host_interface.as_str();
+        let alias = self.alias(&record.id, &record.ifname);
+        host.route
+            .run(&[link::start_port(name, self.0.config.hairpin, &alias, ipv6)])?;
+        if !record.bandwidth.is_empty() || self.0.config.vlan.is_some() {
+            let port = host
+                .route
+                .link(name)?
+                .ok_or_else(|| Error::NoInterface { name: name.into() })?;
+            self.join_vlan(&mut host.route, port.index)?;
+            limit(host, &port, record)?;
+        }
         Ok(Attachment {
             ips: record.addresses.clone(),
             gateways: record.gateways.clone(),
             mac: format_mac(&record.mac),
             host_interface: record.host_interface.clone(),
-            host_mac: format_mac(&port.mac),
+            host_mac: format_mac(&host_mac(record)),
             mtu: bridge.mtu,
         })
     }
@@ -109,74 +121,81 @@ impl Network {
         format!("pintle:{}:", self.label())
     }
 
-    /// Makes the pair and plugs the host's end into the bridge. The socket is the host's.
-    fn make_pair(&self, socket: &mut Route, bridge: Bridge, netns: &Netns, record: &Record) -> Result<Link> {
+    /// Makes the pair, the host's end a port of the bridge. The socket is the host's.
+    fn make_pair(&self, socket: &mut Route, bridge: Bridge, netns: &Netns, record: &Record) -> Result<()> {
         let name = record.host_interface.as_str();
-        let pair = VethPair {
+        let create = [link::create_veth(&VethPair {
             name,
             master: bridge.index,
             mtu: bridge.mtu,
+            mac: host_mac(record),
             peer_name: &record.ifname,
             peer_netns: std::os::fd::AsFd::as_fd(netns),
             peer_mac: record.mac,
-        };
-        let alias = self.alias(&record.id, &record.ifname);
-        let create = [
-            link::create_veth(&pair),
-            link::start_port(name, self.0.config.hairpin, &alias),
-        ];
+        })];
         match socket.run(&create) {
             // One that was cut off and isn't deleted yet, or that a crash left.
             Err(error) if error.errno() == Some(libc::EEXIST) => {
                 socket.try_all(&[link::delete(Target::Name(name))])?;
-                socket.run(&create)?;
+                socket.run(&create)
             }
-            done => done?,
+            done => done,
         }
-        let port = socket
-            .link(name)?
-            .ok_or_else(|| Error::NoInterface { name: name.into() })?;
-        if let Some(vlan) = self.0.config.vlan {
-            socket.run(&[port::join_vlan(port.index, vlan)])?;
-            if vlan != 1 {
-                // The bridge's default VLAN, which every new port is in.
-                socket.run(&[port::leave_vlan(port.index, 1)])?;
-            }
-        }
-        Ok(port)
     }
 
-    /// The pod's side, by a thread inside its namespace.
-    fn set_up_pod(&self, record: &Record, announce: bool) -> Result<()> {
-        let config = &self.0.config;
-        let name = record.ifname.as_str();
-        if record.addresses.iter().any(|address| address.addr().is_ipv6()) {
-            sysctl::enable_ipv6(name)?;
-            sysctl::tame_ipv6(name, config.duplicate_detection)?;
+    fn join_vlan(&self, socket: &mut Route, port: u32) -> Result<()> {
+        let Some(vlan) = self.0.config.vlan else {
+            return Ok(());
+        };
+        socket.run(&[port::join_vlan(port, vlan)])?;
+        // The bridge's default VLAN, which every new port is in.
+        if vlan == 1 {
+            Ok(())
         } else {
-            // Nobody needs its link-local address; announcing it would cost every other pod on the bridge.
-            sysctl::set_interface("ipv6", name, "addr_gen_mode", "1")?;
-            sysctl::tame_ipv6(name, true)?;
+            socket.run(&[port::leave_vlan(port, 1)])
+        }
+    }
+
+    /// The pod's side, by a thread inside its namespace. Tells whether there is IPv6.
+    fn set_up_pod(&self, record: &Record, announce: bool) -> Result<bool> {
+        let dad = self.0.config.duplicate_detection;
+        let name = record.ifname.as_str();
+        let wants_ipv6 = record.addresses.iter().any(|address| address.addr().is_ipv6());
+        let settings = Interface::open("ipv6", name)?;
+        if let Some(settings) = &settings {
+            // Another pod's router advertisement could make that pod this one's gateway.
+            settings.set("accept_ra", "0")?;
+            if wants_ipv6 {
+                settings.set("disable_ipv6", "0")?;
+            }
+            if announce {
+                settings.set("ndisc_notify", "1")?;
+            }
         }
         if announce {
             // The addresses may have been another pod's with another hardware address a moment ago.
             sysctl::set_interface("ipv4", name, "arp_notify", "1")?;
-            sysctl::set_interface("ipv6", name, "ndisc_notify", "1")?;
         }
         let mut socket = Route::open()?;
         let link = socket
             .link(name)?
             .ok_or_else(|| Error::NoInterface { name: name.into() })?;
         let mut requests = vec![link::set_up(Target::Index(link::LOOPBACK))];
+        let mut addresses = record.addresses.clone();
+        if settings.is_some() && !dad {
+            // An address that it makes itself would be announced to every pod on the bridge, and tested first.
+            requests.push(link::give_no_ipv6(link.index));
+            addresses.extend(wants_ipv6.then(|| addr::link_local(record.mac)));
+        }
         requests.extend(
-            record
-                .addresses
+            addresses
                 .iter()
-                .map(|address| addr::add(link.index, name, *address)),
+                .map(|address| addr::add(link.index, name, *address, dad)),
         );
         requests.push(link::set_up(Target::Index(link.index)));
         requests.extend(self.pod_routes(link.index, record));
-        socket.run(&requests)
+        socket.run(&requests)?;
+        Ok(settings.is_some())
     }
 
     fn pod_routes(&self, index: u32, record: &Record) -> Vec<Request> {
@@ -248,6 +267,13 @@ pub(super) fn host_interface(id: &str, ifname: &str) -> String {
     let hash = hash(id.bytes().chain([0]).chain(ifname.bytes()));
     // FNV's upper bits mix worse than its lower ones: fold.
     format!("veth{:011x}", (hash ^ hash >> 44) & 0xFFF_FFFF_FFFF)
+}
+
+/// The hardware address of the host's end. Said, so that it needn't be asked for.
+fn host_mac(record: &Record) -> [u8; 6] {
+    let [a, b, c, d, e, f, ..] = hash(record.host_interface.bytes()).to_le_bytes();
+    // Unicast, locally administered.
+    [a & 0xfc | 2, b, c, d, e, f]
 }
 
 fn mac_of(allocations: &[Allocation]) -> [u8; 6] {

@@ -71,7 +71,7 @@ impl Network {
             ));
         }
         let link = self.find_or_create(host, config.vlan.is_some())?;
-        sysctl::tame_ipv6(name, false)?;
+        sysctl::tame_ipv6(name)?;
         let mut requests = Vec::new();
         if config.promiscuous && !link.promiscuous {
             requests.push(link::set_promiscuous(Target::Index(link.index)));
@@ -154,7 +154,7 @@ impl Network {
             .route
             .link(&name)?
             .ok_or_else(|| Error::NoInterface { name: name.clone() })?;
-        sysctl::tame_ipv6(&name, false)?;
+        sysctl::tame_ipv6(&name)?;
         Ok((link.index, name))
     }
 
@@ -183,7 +183,7 @@ impl Network {
                 }
                 host.route.run(&[addr::delete(index, interface, *other)])?;
             }
-            match host.route.run(&[addr::add(index, interface, gateway)]) {
+            match host.route.run(&[addr::add(index, interface, gateway, false)]) {
                 Err(error) if error.errno() == Some(libc::EEXIST) => {}
                 done => done?,
             }

@@ -5,12 +5,16 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::libc;
 
 use super::Network;
 use crate::error::{IoContext, Result};
 use crate::rt::{Route, link};
+
+/// How long to wait for more to delete: deletions keep the kernel's lock that every other change waits for.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Whether a thread is deleting, and whether more was cut off meanwhile.
 #[derive(Debug, Default)]
@@ -65,6 +69,7 @@ impl Network {
         let network = self.clone();
         let work = move || {
             loop {
+                std::thread::sleep(GATHER);
                 if let Err(error) = sweep(&mut socket) {
                     tracing::warn!(%error, "interfaces of detached pods are left until the next sweep");
                 }

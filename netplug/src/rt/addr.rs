@@ -1,8 +1,8 @@
 //! Addresses of links.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use netlink_packet_core::NLM_F_CREATE;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
@@ -38,21 +38,23 @@ impl Route {
     }
 }
 
-/// Gives a link an address. IPv6 addresses are usable at once: no duplicate address detection, since
+/// Gives a link an address. Unless `dad`, IPv6 addresses are usable at once: no duplicate address detection, since
 /// the allocator knows that there is no duplicate.
-pub(crate) fn add(index: u32, name: &str, address: IpNet) -> Request {
+pub(crate) fn add(index: u32, name: &str, address: IpNet, dad: bool) -> Request {
     let mut message = base(index, address);
-    if let IpNet::V4(net) = address {
-        if net.prefix_len() < 31 {
+    match address {
+        IpNet::V4(net) if net.prefix_len() < 31 => {
             message
                 .attributes
                 .push(AddressAttribute::Broadcast(net.broadcast()));
         }
-    } else {
-        message.header.flags = AddressHeaderFlags::Nodad;
-        message
-            .attributes
-            .push(AddressAttribute::Flags(AddressFlags::Nodad));
+        IpNet::V6(_) if !dad => {
+            message.header.flags = AddressHeaderFlags::Nodad;
+            message
+                .attributes
+                .push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        _ => {}
     }
     request(
         libc::RTM_NEWADDR,
@@ -60,6 +62,22 @@ pub(crate) fn add(index: u32, name: &str, address: IpNet) -> Request {
         &message,
         format!("add address {address} to {name}"),
     )
+}
+
+/// The IPv6 link-local address that goes with a hardware address (RFC 4291, appendix A).
+pub(crate) fn link_local(mac: [u8; 6]) -> IpNet {
+    let [a, b, c, d, e, f] = mac.map(u16::from);
+    let address = Ipv6Addr::new(
+        0xfe80,
+        0,
+        0,
+        0,
+        (a ^ 2) << 8 | b,
+        c << 8 | 0xff,
+        0xfe00 | d,
+        e << 8 | f,
+    );
+    IpNet::V6(Ipv6Net::new_assert(address, 64))
 }
 
 /// Takes an address from a link.
@@ -100,4 +118,15 @@ fn parse(payload: &[u8]) -> Option<(u32, IpNet)> {
         return None;
     }
     Some((index, IpNet::new(address, prefix).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_local_addresses_follow_from_hardware_addresses() {
+        let address = link_local([0x0a, 0x58, 0x0a, 0x42, 0x00, 0x02]);
+        assert_eq!(address.to_string(), "fe80::858:aff:fe42:2/64");
+    }
 }

@@ -73,6 +73,7 @@ pub(crate) struct VethPair<'a> {
     pub(crate) name: &'a str,
     pub(crate) master: u32,
     pub(crate) mtu: u32,
+    pub(crate) mac: [u8; 6],
     pub(crate) peer_name: &'a str,
     pub(crate) peer_netns: BorrowedFd<'a>,
     pub(crate) peer_mac: [u8; 6],
@@ -142,7 +143,9 @@ fn message(target: Target<'_>) -> LinkMessage {
 pub(crate) fn create_bridge(name: &str, mtu: u32, vlan: bool) -> Request {
     let mut message = message(Target::Name(name));
     // A forwarding delay of zero and no spanning tree: a pod's first packet must not wait.
-    let mut data = vec![InfoBridge::ForwardDelay(0)];
+    // Without a querier, listening to group memberships brings nothing, and costs time for every port whenever
+    // one comes or goes.
+    let mut data = vec![InfoBridge::ForwardDelay(0), InfoBridge::MulticastSnooping(false)];
     if vlan {
         data.push(InfoBridge::VlanFiltering(true));
     }
@@ -204,6 +207,7 @@ pub(crate) fn create_veth(pair: &VethPair<'_>) -> Request {
     let mut message = message(Target::Name(pair.name));
     message.attributes.extend([
         LinkAttribute::Mtu(pair.mtu),
+        LinkAttribute::Address(pair.mac.to_vec()),
         LinkAttribute::Controller(pair.master),
         LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
@@ -214,15 +218,11 @@ pub(crate) fn create_veth(pair: &VethPair<'_>) -> Request {
     request(libc::RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &message, what)
 }
 
-/// Sets up the host's end of a pod's pair as a bridge port and brings it up.
-pub(crate) fn start_port(name: &str, hairpin: bool, alias: &str) -> Request {
+/// Sets up the host's end of a pod's pair as a bridge port and brings it up. `ipv6` if the link may have IPv6.
+pub(crate) fn start_port(name: &str, hairpin: bool, alias: &str, ipv6: bool) -> Request {
     let mut message = up(message(Target::Name(name)));
     message.attributes.extend([
         LinkAttribute::IfAlias(alias.to_owned()),
-        // A bridge port needs no address of its own.
-        LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
-            In6AddrGenMode::None,
-        )])]),
         LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
             LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
@@ -230,6 +230,8 @@ pub(crate) fn start_port(name: &str, hairpin: bool, alias: &str) -> Request {
             )])),
         ]),
     ]);
+    // A bridge port needs no address of its own.
+    message.attributes.extend(ipv6.then(no_own_ipv6));
     // RTM_NEWLINK without NLM_F_CREATE: RTM_SETLINK leaves port attributes alone.
     request(
         libc::RTM_NEWLINK,
@@ -237,6 +239,23 @@ pub(crate) fn start_port(name: &str, hairpin: bool, alias: &str) -> Request {
         &message,
         format!("bring up bridge port {name}"),
     )
+}
+
+/// Lets a link have no IPv6 address but those that it is given.
+pub(crate) fn give_no_ipv6(index: u32) -> Request {
+    let mut message = message(Target::Index(index));
+    message.attributes.push(no_own_ipv6());
+    request(
+        libc::RTM_SETLINK,
+        0,
+        &message,
+        format!("keep link {index} from making IPv6 addresses"),
+    )
+}
+
+fn no_own_ipv6() -> LinkAttribute {
+    let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])])
 }
 
 /// Brings a link up.

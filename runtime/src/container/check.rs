@@ -13,7 +13,11 @@ const MAX_CONFIG: u64 = 16 << 20;
 /// Reads and checks the bundle's configuration.
 pub(super) fn load(options: &Options) -> Result<Spec> {
     let path = options.bundle.join("config.json");
-    let size = std::fs::metadata(&path).path("stat", &path)?.len();
+    let about = std::fs::metadata(&path).path("stat", &path)?;
+    let size = about.len();
+    if !about.is_file() {
+        return Err(Error::invalid("config.json", "is not a regular file"));
+    }
     if size > MAX_CONFIG {
         return Err(Error::invalid(
             "config.json",

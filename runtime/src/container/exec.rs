@@ -14,6 +14,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::prctl::set_dumpable;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, setsid};
 use oci_spec::runtime::Process;
@@ -26,7 +27,7 @@ use crate::process::{self, Console, Launch};
 use crate::rootfs::open_proc;
 use crate::seccomp::Filter;
 use crate::sys::fd::close_all_but;
-use crate::sys::process::{Forked, clone, exit_now, fork, pidfd_kill, pidfd_open, setns, wait};
+use crate::sys::process::{Forked, clone, exit_now, fork, pidfd_open, setns, wait};
 
 /// Runs a process in a container; returns once its program runs, or with why it can't, and then nothing is left.
 ///
@@ -64,12 +65,12 @@ pub fn exec(
     let mut started = Progress::default();
     let outcome = started.listen(&ours);
     wait(stage).call("wait for exec set-up")?;
-    started.finish(outcome)
+    started.finish(outcome, &ours)
 }
 
 #[derive(Default)]
 struct Progress {
-    pid: Option<(Pid, OwnedFd)>,
+    pid: Option<Pid>,
     console: Option<OwnedFd>,
     warnings: Vec<String>,
 }
@@ -79,10 +80,7 @@ impl Progress {
     fn listen(&mut self, channel: &Channel) -> Result<()> {
         while let Some((report, fds)) = channel.receive()? {
             match report {
-                Report::Init { pid } => {
-                    let pid = Pid::from_raw(pid);
-                    self.pid = Some((pid, pidfd_open(pid).call("pidfd_open")?));
-                }
+                Report::Init { pid } => self.pid = Some(Pid::from_raw(pid)),
                 Report::Console {} => self.console = fds.into_iter().next(),
                 Report::Ready { warnings } => self.warnings = warnings,
                 Report::Failed { kind, message } => return Err(Error::Remote { kind, message }),
@@ -94,24 +92,30 @@ impl Progress {
         Ok(())
     }
 
-    fn finish(self, outcome: Result<()>) -> Result<ExecStarted> {
-        let gone = || Error::Ended {
-            what: "exec set-up",
-            status: "without a process".to_owned(),
-        };
-        match (outcome, self.pid) {
-            (Ok(()), Some((pid, pidfd))) => Ok(ExecStarted {
+    fn finish(self, outcome: Result<()>, channel: &Channel) -> Result<ExecStarted> {
+        let pid = self.pid.or_else(|| channel.pending_init());
+        let done = outcome.and_then(|()| {
+            let pid = pid.ok_or(Error::Ended {
+                what: "exec set-up",
+                status: "without a process".to_owned(),
+            })?;
+            Ok((pid, pidfd_open(pid).call("pidfd_open")?))
+        });
+        match (done, pid) {
+            (Ok((pid, pidfd)), _) => Ok(ExecStarted {
                 pid,
                 pidfd,
                 console: self.console,
                 warnings: self.warnings,
             }),
-            (outcome, Some((pid, pidfd))) => {
-                let _ = pidfd_kill(pidfd.as_fd(), libc::SIGKILL);
-                let _ = wait(pid);
-                Err(outcome.err().unwrap_or_else(gone))
+            (Err(e), pid) => {
+                if let Some(pid) = pid {
+                    // our own child, which nobody has waited for
+                    let _ = kill(pid, Signal::SIGKILL);
+                    let _ = wait(pid);
+                }
+                Err(e)
             }
-            (outcome, None) => Err(outcome.err().unwrap_or_else(gone)),
         }
     }
 }

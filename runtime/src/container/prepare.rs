@@ -1,9 +1,10 @@
 //! The caller's side: forks the stage, listens to what it and the init report, undoes what failed.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
@@ -12,7 +13,7 @@ use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
 use crate::protocol::CreateContainer;
-use crate::sys::process::{Forked, exit_now, fork, pidfd_kill, pidfd_open, wait};
+use crate::sys::process::{Forked, exit_now, fork, pidfd_open, wait};
 
 /// Makes a container up to the point where its init waits. A failure leaves nothing behind.
 ///
@@ -42,10 +43,7 @@ pub fn prepare_with(options: &Options, stdio: InitStdio) -> Result<Prepared> {
     drop((theirs, stdio));
     let mut progress = Progress::default();
     let outcome = progress.listen(&ours);
-    if outcome.is_err() {
-        // it may hang where it was when the other side failed
-        let _ = nix::sys::signal::kill(stage, nix::sys::signal::Signal::SIGKILL);
-    }
+    // also after a failure it comes to its end by itself: killed half-way it could leave what nobody knows of
     let ended = wait(stage).call("wait for container set-up")?;
     match outcome.and_then(|()| progress.finish(&ended)) {
         Ok(parts) => Ok(Prepared {
@@ -58,8 +56,7 @@ pub fn prepare_with(options: &Options, stdio: InitStdio) -> Result<Prepared> {
             warnings: progress.warnings,
         }),
         Err(e) => {
-            drop(ours);
-            progress.undo();
+            progress.undo(&ours);
             Err(e)
         }
     }
@@ -100,7 +97,7 @@ pub(super) fn outcome_of_exec(channel: &Channel) -> Result<()> {
 struct Progress {
     cgroup: Option<cgroup::Handle>,
     namespaces: i32,
-    init: Option<(Pid, OwnedFd)>,
+    init: Option<Pid>,
     console: Option<OwnedFd>,
     warnings: Vec<String>,
     limited: bool,
@@ -125,10 +122,7 @@ impl Progress {
                     self.cgroup = Some(cgroup::Handle::new(&cgroup)?);
                     self.namespaces = namespaces;
                 }
-                Report::Init { pid } => {
-                    let pid = Pid::from_raw(pid);
-                    self.init = Some((pid, pidfd_open(pid).call("pidfd_open")?));
-                }
+                Report::Init { pid } => self.init = Some(Pid::from_raw(pid)),
                 Report::Limited { warnings } => {
                     self.warnings.extend(warnings);
                     self.limited = true;
@@ -144,27 +138,32 @@ impl Progress {
         Ok(())
     }
 
-    fn finish(&mut self, stage: &WaitStatus) -> Result<Parts> {
+    fn finish(&self, stage: &WaitStatus) -> Result<Parts> {
         if !(self.limited && self.ready) {
             return Err(Error::Ended {
                 what: "container set-up",
                 status: format!("{stage:?}"),
             });
         }
-        match (self.init.take(), self.cgroup.clone()) {
-            (Some((pid, pidfd)), Some(cgroup)) => Ok(Parts { pid, pidfd, cgroup }),
-            (init, _) => {
-                self.init = init;
-                Err(Error::sys("container set-up left out a report", Errno::EPROTO))
+        match (self.init, &self.cgroup) {
+            (Some(pid), Some(cgroup)) => {
+                let pidfd = pidfd_open(pid).call("pidfd_open")?;
+                Ok(Parts {
+                    pid,
+                    pidfd,
+                    cgroup: cgroup.clone(),
+                })
             }
+            _ => Err(Error::sys("container set-up left out a report", Errno::EPROTO)),
         }
     }
 
     /// Kills and waits for the init and removes the cgroup. The first failure is what the caller learns of; one in
     /// here would hide it.
-    fn undo(&mut self) {
-        if let Some((pid, pidfd)) = self.init.take() {
-            let _ = pidfd_kill(pidfd.as_fd(), libc::SIGKILL);
+    fn undo(&mut self, channel: &Channel) {
+        if let Some(pid) = self.init.take().or_else(|| channel.pending_init()) {
+            // our own child, which nobody has waited for
+            let _ = kill(pid, Signal::SIGKILL);
             let _ = wait(pid);
         }
         if let Some(cgroup) = self.cgroup.take() {

@@ -63,6 +63,7 @@ pub(super) fn start(dir: &Path, setup: &SandboxSetup) -> Result<Pid> {
     let listened = listen(&ours, &mut init);
     let done = wait(stage)
         .call("wait for sandbox init")
+        .map(|_| init = init.or_else(|| ours.pending_init()))
         .and(listened)
         .and_then(|()| init.ok_or(Error::sys("sandbox init was not reported", Errno::EPROTO)))
         .and_then(|pid| {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -50,8 +51,17 @@ pub fn busybox_layer() -> Result<Layer> {
         .file("www/index.html", 0o644, "served by busybox\n"))
 }
 
-/// The image itself: OCI, one gzip layer, a shell as its command.
+/// The image itself: OCI, one gzip layer, a shell as its command. Made once in a process.
 pub fn busybox() -> Result<Image> {
+    static MADE: OnceLock<Image> = OnceLock::new();
+    if let Some(image) = MADE.get() {
+        return Ok(image.clone());
+    }
+    let image = make_busybox()?;
+    Ok(MADE.get_or_init(|| image).clone())
+}
+
+fn make_busybox() -> Result<Image> {
     let layer = busybox_layer()?.finish();
     Builder::new(Format::Oci)
         .layer(layer, Packing::Gzip)

@@ -1,8 +1,6 @@
-//! Memory of a daemon and of its helpers: monitors, shims, pause processes.
+//! Memory of a daemon and of what runs beside it: monitors, shims, pause processes.
 
-use std::fs;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use pintle_tests::host;
 use pintle_tests::slot::Slot;
 
@@ -28,7 +26,7 @@ pub(crate) fn of(slot: &Slot, daemon: i32, pods: usize) -> Result<Memory> {
     let (mut private, mut pss, mut overhead, mut monitors) = (0, 0, 0, 0);
     for pid in pids.into_iter().filter(|pid| *pid != daemon) {
         let line = host::cmdline(pid);
-        let (own, share) = rollup(pid)?;
+        let (own, share) = host::memory(pid)?;
         if line.contains("pintle-monitor") || line.contains("containerd-shim") {
             (private, pss, monitors) = (private + own, pss + share, monitors + 1);
         }
@@ -39,21 +37,9 @@ pub(crate) fn of(slot: &Slot, daemon: i32, pods: usize) -> Result<Memory> {
     }
     anyhow::ensure!(monitors > 0, "no monitor or shim was found");
     Ok(Memory {
-        daemon_pss: rollup(daemon)?.1,
+        daemon_pss: host::memory(daemon)?.1,
         monitor_private: private / monitors,
         monitor_pss: pss / monitors,
         pod_pss: overhead / pods as u64,
     })
-}
-
-/// Private and proportional memory of a process.
-fn rollup(pid: i32) -> Result<(u64, u64)> {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    let value = |key: &str| -> u64 {
-        let line = text.lines().find(|line| line.starts_with(key));
-        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-            .unwrap_or(0)
-    };
-    Ok((value("Private_Clean:") + value("Private_Dirty:"), value("Pss:")))
 }
