@@ -12,7 +12,7 @@ use crate::network::PodNetwork;
 use crate::paths::Paths;
 use crate::pod::{InFlight, Pod, PodRecord};
 use crate::proto::PodSandboxConfig;
-use crate::spec::{NodeFacts, UserDbCache, gather};
+use crate::spec::{NodeFacts, UserDbCache, cgroups, gather};
 use crate::store::{Index, Lookup, Names, RecordDir};
 
 /// The daemon's state. Everything in it can be used from any task at any time.
@@ -64,7 +64,11 @@ impl Core {
             ..StoreConfig::default()
         })?;
         Ok(Self {
-            node: gather::node_facts(config.cgroup_driver())?,
+            // Containers can't join a user namespace yet, whatever the kernel can do: such pods are refused.
+            node: NodeFacts {
+                user_namespaces: false,
+                ..gather::node_facts(config.cgroup_driver())?
+            },
             monitor: config.find_monitor()?,
             boot_id: boot_id()?,
             images,
@@ -95,7 +99,12 @@ impl Core {
     /// # Errors
     /// As [`Core::pod`].
     pub fn container(&self, id: &str) -> Result<Arc<Container>> {
-        found(self.containers.find(id, Container::visible), Kind::Container, "container_id", id)
+        found(
+            self.containers.find(id, Container::visible),
+            Kind::Container,
+            "container_id",
+            id,
+        )
     }
 
     /// A sandbox's containers, also those in creation.
@@ -113,15 +122,29 @@ impl Core {
         if name.is_empty() || self.config.handlers().any(|handler| handler == name) {
             return Ok(());
         }
-        Err(Error::NotFound { kind: Kind::Handler, id: name.to_owned() })
+        Err(Error::NotFound {
+            kind: Kind::Handler,
+            id: name.to_owned(),
+        })
     }
 
     /// The cgroup under which a pod's containers lie: the caller's, or one of our own for this pod.
-    pub fn cgroup_parent(&self, config: &PodSandboxConfig, pod: &str) -> String {
-        match config.linux.as_ref().map(|linux| linux.cgroup_parent.as_str()) {
-            None | Some("") => format!("{}/{pod}", self.config.default_cgroup_parent()),
-            Some(parent) => parent.to_owned(),
-        }
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for one that leads elsewhere.
+    pub fn cgroup_parent(&self, config: &PodSandboxConfig, pod: &str) -> Result<String> {
+        let asked = config
+            .linux
+            .as_ref()
+            .map(|linux| linux.cgroup_parent.as_str())
+            .unwrap_or_default();
+        let default = self.config.default_cgroup_parent();
+        Ok(cgroups::sandbox_parent(
+            asked,
+            default,
+            pod,
+            self.node.cgroup_driver,
+        )?)
     }
 
     /// The cgroup of a pod's own init, where it has one.
@@ -154,7 +177,13 @@ fn found<T>(lookup: Lookup<T>, kind: Kind, field: &str, id: &str) -> Result<Arc<
     }
     match lookup {
         Lookup::Found(object) => Ok(object),
-        Lookup::Unknown => Err(Error::NotFound { kind, id: id.to_owned() }),
-        Lookup::Ambiguous => Err(Error::Ambiguous { kind, prefix: id.to_owned() }),
+        Lookup::Unknown => Err(Error::NotFound {
+            kind,
+            id: id.to_owned(),
+        }),
+        Lookup::Ambiguous => Err(Error::Ambiguous {
+            kind,
+            prefix: id.to_owned(),
+        }),
     }
 }

@@ -1,7 +1,6 @@
 //! The daemon's life: lock, open, recover, serve, end.
 
 use std::fs::{self, File, Permissions};
-use std::future::Future;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,7 +88,12 @@ fn make_folders(paths: &Paths) -> Result<()> {
 
 /// Two daemons on the same state would undo one another's work.
 fn lock(path: &Path) -> Result<File> {
-    let file = File::options().create(true).write(true).truncate(false).open(path).io("open", path)?;
+    let file = File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(path)
+        .io("open", path)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(Error::Busy(path.to_owned())),
@@ -123,15 +127,16 @@ struct Stop {
 impl Stop {
     fn new() -> Result<Self> {
         let watch = |kind| signal(kind).io("watch", "signals");
-        Ok(Self { term: watch(SignalKind::terminate())?, int: watch(SignalKind::interrupt())? })
+        Ok(Self {
+            term: watch(SignalKind::terminate())?,
+            int: watch(SignalKind::interrupt())?,
+        })
     }
 
-    fn requested(&mut self) -> impl Future<Output = ()> {
-        async {
-            tokio::select! {
-                _ = self.term.recv() => {}
-                _ = self.int.recv() => {}
-            }
+    async fn requested(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
         }
     }
 }

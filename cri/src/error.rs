@@ -143,7 +143,10 @@ pub enum Error {
 impl Error {
     /// An [`Error::Invalid`].
     pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), reason: reason.into() }
+        Self::Invalid {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -158,6 +161,10 @@ pub trait IoContext<T> {
 
 impl<T> IoContext<T> for io::Result<T> {
     fn io(self, verb: &'static str, path: impl AsRef<Path>) -> Result<T> {
-        self.map_err(|source| Error::Io { verb, path: path.as_ref().to_owned(), source })
+        self.map_err(|source| Error::Io {
+            verb,
+            path: path.as_ref().to_owned(),
+            source,
+        })
     }
 }

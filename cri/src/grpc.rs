@@ -45,7 +45,9 @@ fn image_code(error: &ImageError) -> Code {
         | ImageError::AmbiguousId { .. }
         | ImageError::InvalidContainerId { .. }
         | ImageError::BadCredentials { .. } => Code::InvalidArgument,
-        ImageError::NoSuchImage { .. } | ImageError::NotFound { .. } | ImageError::NoPlatform { .. } => Code::NotFound,
+        ImageError::NoSuchImage { .. } | ImageError::NotFound { .. } | ImageError::NoPlatform { .. } => {
+            Code::NotFound
+        }
         ImageError::SnapshotExists { .. } => Code::AlreadyExists,
         ImageError::Cancelled => Code::Cancelled,
         ImageError::Config { .. }
@@ -85,10 +87,17 @@ mod tests {
 
     #[test]
     fn kubelets_codes() {
-        let refused = ImageError::RegistryUnavailable { host: "r:5000".into(), reason: "connection refused".into() };
+        let refused = ImageError::RegistryUnavailable {
+            host: "r:5000".into(),
+            reason: "connection refused".into(),
+        };
         let status = Status::from(Error::from(refused));
         assert_eq!(status.code(), Code::Unknown);
-        assert!(status.message().starts_with("RegistryUnavailable"), "{}", status.message());
+        assert!(
+            status.message().starts_with("RegistryUnavailable"),
+            "{}",
+            status.message()
+        );
         let timeout = Status::from(Error::ExecTimeout { seconds: 1 });
         assert_eq!(timeout.code(), Code::DeadlineExceeded);
         let shared = Error::Shared(std::sync::Arc::new(Error::invalid("config", "is missing")));

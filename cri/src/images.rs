@@ -7,7 +7,12 @@ use crate::proto;
 
 /// An image as the CRI shows it. `config.User` is a number or a name, with an optional group behind a colon.
 pub fn to_proto(image: &Image) -> proto::Image {
-    let user = image.config.config().as_ref().and_then(|config| config.user().as_deref()).unwrap_or_default();
+    let user = image
+        .config
+        .config()
+        .as_ref()
+        .and_then(|config| config.user().as_deref())
+        .unwrap_or_default();
     let user = user.split(':').next().unwrap_or_default();
     let uid = user.parse::<i64>().ok().map(|value| proto::Int64Value { value });
     proto::Image {
@@ -15,7 +20,11 @@ pub fn to_proto(image: &Image) -> proto::Image {
         repo_tags: image.repo_tags.clone(),
         repo_digests: image.repo_digests.clone(),
         size: image.size,
-        username: if uid.is_none() { user.to_owned() } else { String::new() },
+        username: if uid.is_none() {
+            user.to_owned()
+        } else {
+            String::new()
+        },
         uid,
         spec: Some(proto::ImageSpec {
             image: image.id.clone(),

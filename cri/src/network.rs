@@ -37,7 +37,11 @@ impl PodNetwork {
     pub fn open(config: &NetworkConfig, paths: &Paths) -> Result<Self> {
         let pod_cidr = paths.root().join("pod-cidr");
         let told = fs::read_to_string(&pod_cidr).unwrap_or_default();
-        let ranges = if told.is_empty() { config.ranges.clone() } else { parse_cidrs(&told)? };
+        let ranges = if told.is_empty() {
+            config.ranges.clone()
+        } else {
+            parse_cidrs(&told)?
+        };
         let builtin = Network::new(netplug::Config {
             bridge: config.bridge.clone(),
             mtu: config.mtu,
@@ -47,13 +51,26 @@ impl PodNetwork {
             state_dir: paths.net(),
             ..netplug::Config::default()
         })?;
-        let cni = Cni::new(config.cni_conf_dir.clone(), config.cni_bin_dirs.clone(), paths.cni());
-        Ok(Self { builtin, cni, pod_cidr, last_cidr: Mutex::new(told) })
+        let cni = Cni::new(
+            config.cni_conf_dir.clone(),
+            config.cni_bin_dirs.clone(),
+            paths.cni(),
+        );
+        Ok(Self {
+            builtin,
+            cni,
+            pod_cidr,
+            last_cidr: Mutex::new(told),
+        })
     }
 
     /// Who is to make the next pod's network.
     pub fn choose(&self) -> PodNetworkRecord {
-        if self.cni.is_configured() { PodNetworkRecord::Cni } else { PodNetworkRecord::Builtin }
+        if self.cni.is_configured() {
+            PodNetworkRecord::Cni
+        } else {
+            PodNetworkRecord::Builtin
+        }
     }
 
     /// Whether pods can be connected. Cheap.
@@ -81,7 +98,9 @@ impl PodNetwork {
         }
         self.builtin.set_ranges(parse_cidrs(cidrs)?)?;
         let new = self.pod_cidr.with_extension("new");
-        fs::write(&new, cidrs).and_then(|()| fs::rename(&new, &self.pod_cidr)).io("write", &self.pod_cidr)?;
+        fs::write(&new, cidrs)
+            .and_then(|()| fs::rename(&new, &self.pod_cidr))
+            .io("write", &self.pod_cidr)?;
         cidrs.clone_into(&mut last);
         Ok(())
     }
@@ -113,7 +132,10 @@ impl PodNetwork {
             return Ok(self.cni.del(&cni_pod(pod, dir)).await?);
         }
         let (builtin, id, netns) = (self.builtin.clone(), pod.id.clone(), dir.namespace("net"));
-        blocking("disconnecting a pod", move || builtin.detach(&id, Some(&netns), IFNAME)).await
+        blocking("disconnecting a pod", move || {
+            builtin.detach(&id, Some(&netns), IFNAME)
+        })
+        .await
     }
 
     /// Frees what belongs to none of the pods that live.
@@ -133,13 +155,20 @@ impl PodNetwork {
 
 fn parse_cidrs(cidrs: &str) -> Result<Vec<IpNet>> {
     let parse = |cidr: &str| {
-        cidr.trim().parse().map_err(|_| Error::invalid("network_config.pod_cidr", format!("{cidr:?} is no network")))
+        cidr.trim()
+            .parse()
+            .map_err(|_| Error::invalid("network_config.pod_cidr", format!("{cidr:?} is no network")))
     };
     cidrs.split(',').map(parse).collect()
 }
 
 fn request(pod: &PodRecord, netns: PathBuf) -> Result<AttachRequest> {
-    let ports = pod.config.port_mappings.iter().filter(|port| port.host_port > 0).map(port_map);
+    let ports = pod
+        .config
+        .port_mappings
+        .iter()
+        .filter(|port| port.host_port > 0)
+        .map(port_map);
     Ok(AttachRequest {
         id: pod.id.clone(),
         netns,
@@ -151,11 +180,15 @@ fn request(pod: &PodRecord, netns: PathBuf) -> Result<AttachRequest> {
 
 fn port_map(port: &proto::PortMapping) -> Result<PortMap> {
     let number = |field: &str, value: i32| {
-        u16::try_from(value).map_err(|_| Error::invalid(format!("port_mappings.{field}"), format!("{value} is no port")))
+        u16::try_from(value)
+            .map_err(|_| Error::invalid(format!("port_mappings.{field}"), format!("{value} is no port")))
     };
     let host_ip = match port.host_ip.as_str() {
         "" => None,
-        ip => Some(ip.parse().map_err(|_| Error::invalid("port_mappings.host_ip", format!("{ip:?} is no address")))?),
+        ip => Some(
+            ip.parse()
+                .map_err(|_| Error::invalid("port_mappings.host_ip", format!("{ip:?} is no address")))?,
+        ),
     };
     Ok(PortMap {
         protocol: match port.protocol() {

@@ -27,7 +27,10 @@ pub struct Paths {
 impl Paths {
     /// Folders under these two.
     pub fn new(root: &Path, state: &Path) -> Self {
-        Self { root: root.to_owned(), state: state.to_owned() }
+        Self {
+            root: root.to_owned(),
+            state: state.to_owned(),
+        }
     }
 
     /// The lock that one daemon holds.

@@ -44,7 +44,9 @@ pub async fn recover(core: &Arc<Core>) -> Result<()> {
             let id = pod.id.clone();
             match tokio::time::timeout(PATIENCE, recover_pod(&core, &pod)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(pod = id, %error, "a pod could not be taken over as a whole"),
+                Ok(Err(error)) => {
+                    tracing::warn!(pod = id, %error, "a pod could not be taken over as a whole");
+                }
                 Err(_) => tracing::warn!(pod = id, "taking over a pod takes too long; it is left as it is"),
             }
         });
@@ -61,7 +63,8 @@ fn load(core: &Arc<Core>) -> Result<()> {
         tracing::error!(id, %error, "a record is unreadable; what is left of its object is swept up");
     }
     for (id, _) in &pods.broken {
-        if let Err(error) = pintle_runtime::cgroup::remove(&core.cgroup_parent(&PodSandboxConfig::default(), id)) {
+        let parent = core.cgroup_parent(&PodSandboxConfig::default(), id)?;
+        if let Err(error) = pintle_runtime::cgroup::remove(&parent) {
             tracing::warn!(id, %error, "what is left of a pod's cgroup could not be removed");
         }
         core.pod_records.remove(id)?;
@@ -70,7 +73,8 @@ fn load(core: &Arc<Core>) -> Result<()> {
         core.container_records.remove(id)?;
     }
     for record in pods.records {
-        core.pod_names.reserve(&pod::unique_name(&record.metadata()), &record.id)?;
+        core.pod_names
+            .reserve(&pod::unique_name(&record.metadata()), &record.id)?;
         let pod = Pod::new(Cell::loaded(&core.pod_records, record));
         core.pods.insert(&pod.id, Arc::clone(&pod));
     }
@@ -85,7 +89,11 @@ fn load(core: &Arc<Core>) -> Result<()> {
 async fn recover_pod(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     let record = pod.cell.get();
     let same_boot = record.boot_id == core.boot_id;
-    let found = if same_boot { MonitorClient::connect(core.paths.pod(&pod.id).path()).await.ok() } else { None };
+    let found = if same_boot {
+        MonitorClient::connect(core.paths.pod(&pod.id).path()).await.ok()
+    } else {
+        None
+    };
     match found {
         Some((monitor, events)) => {
             pod.set_monitor(Some(monitor.clone()));
@@ -116,7 +124,11 @@ async fn agree_with(core: &Arc<Core>, pod: &Pod, monitor: &MonitorClient) -> Res
         }
     }
     for id in known.into_keys() {
-        tracing::warn!(pod = pod.id, container = id, "a container without a record is ended");
+        tracing::warn!(
+            pod = pod.id,
+            container = id,
+            "a container without a record is ended"
+        );
         if let Err(error) = monitor.kill(&id, SIGKILL, KillScope::All).await {
             tracing::debug!(container = id, %error, "no signal delivered");
         }

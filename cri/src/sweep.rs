@@ -25,7 +25,10 @@ pub async fn sweep(core: &Arc<Core>) {
         note("pod folder", end_pod(&folder).await);
     }
     let at = Arc::clone(core);
-    note("store", blocking("sweeping", move || -> Result<()> { sweep_files(&at) }).await);
+    note(
+        "store",
+        blocking("sweeping", move || -> Result<()> { sweep_files(&at) }).await,
+    );
     let live: Vec<String> = core.pods.all().iter().map(|pod| pod.id.clone()).collect();
     note("network", core.network.gc(live).await);
 }
@@ -67,9 +70,17 @@ fn sweep_files(core: &Core) -> Result<()> {
 
 /// The entries of `folder` that are named by an id which is not `known`.
 fn unknown(folder: &Path, known: impl Fn(&str) -> bool) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    paths.filter(|path| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| is_id(n) && !known(n))).collect()
+    paths
+        .filter(|path| {
+            path.file_name()
+                .and_then(|n| n.to_str())
+                .is_some_and(|n| is_id(n) && !known(n))
+        })
+        .collect()
 }
 
 fn is_id(name: &str) -> bool {

@@ -56,7 +56,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error_of_that_call_alone() {
-        let failed = detached("testing", async { if true { panic!("on purpose") } else { Ok(()) } }).await;
+        let failed = detached("testing", async {
+            if true { panic!("on purpose") } else { Ok(()) }
+        })
+        .await;
         assert!(matches!(failed, Err(Error::Panicked("testing"))));
     }
 }

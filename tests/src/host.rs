@@ -84,7 +84,9 @@ pub fn pids_in_cgroup(cgroup: &str) -> Vec<i32> {
     pids().into_iter().filter(inside).collect()
 }
 
-/// A process's memory in KiB: what is its own alone, and its proportional share (smaps_rollup, proc_pid_smaps(5)).
+/// A process's memory in KiB: what it has written and keeps for itself, and its proportional share of everything
+/// (`Private_Dirty` and `Pss` of smaps_rollup, see proc_pid_smaps(5)). Pages of a program file are left out of the first:
+/// whether they count as private depends on who else happens to run it.
 pub fn memory(pid: i32) -> Result<(u64, u64)> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
@@ -93,7 +95,7 @@ pub fn memory(pid: i32) -> Result<(u64, u64)> {
         line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
             .unwrap_or(0)
     };
-    Ok((value("Private_Clean:") + value("Private_Dirty:"), value("Pss:")))
+    Ok((value("Private_Dirty:"), value("Pss:")))
 }
 
 /// The mounted cgroup hierarchies: one on a v2 host, one per controller (and perhaps a cgroup2) on v1.

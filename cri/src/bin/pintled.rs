@@ -1,6 +1,6 @@
 //! `pintled`: the CRI daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use pintle_cri::config::Config;
@@ -24,7 +24,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match parse().and_then(|(command, config)| run(&command, config)) {
+    match parse().and_then(|(command, config)| run(&command, config.as_deref())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pintled: {error}");
@@ -40,7 +40,9 @@ fn parse() -> anyhow::Result<(Command, Option<PathBuf>)> {
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
             Some("--config") => {
-                let file = arguments.next().ok_or_else(|| anyhow::anyhow!("--config needs a file"))?;
+                let file = arguments
+                    .next()
+                    .ok_or_else(|| anyhow::anyhow!("--config needs a file"))?;
                 config = Some(PathBuf::from(file));
             }
             Some("--check-config") => command = Command::CheckConfig,
@@ -53,19 +55,26 @@ fn parse() -> anyhow::Result<(Command, Option<PathBuf>)> {
     Ok((command, config))
 }
 
-fn run(command: &Command, config: Option<PathBuf>) -> anyhow::Result<()> {
+fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<()> {
     if let Command::Print(text) = command {
         println!("{}", text.trim_end());
         return Ok(());
     }
-    let config = Config::load(config.as_deref())?;
+    let config = Config::load(config)?;
     if matches!(command, Command::CheckConfig) {
         println!("the configuration is fine");
         return Ok(());
     }
     let filter = tracing_subscriber::EnvFilter::try_new(config.log_level())?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("pintled").build()?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("pintled")
+        .build()?;
     runtime.block_on(daemon::serve(config))?;
     // What still runs in the background (a stop, a creation) is taken up again by the next daemon.
     runtime.shutdown_timeout(daemon::SHUTDOWN_GRACE);

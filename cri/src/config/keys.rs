@@ -50,7 +50,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "cgroup_driver",
         r#""auto""#,
-        "Who makes the cgroups: cgroupfs, systemd, or auto (systemd where it runs). kubelet asks and follows.",
+        "Who makes the cgroups: auto or cgroupfs, which are the same for now. kubelet asks and follows.",
     ),
     key(
         "cgroup_parent",

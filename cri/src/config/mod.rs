@@ -50,7 +50,7 @@ pub struct Config {
 /// Who makes the cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupDriver {
-    /// systemd where it runs, else ourselves.
+    /// Whoever serves best; ourselves as long as the runtime can't do the other.
     Auto,
     /// Ourselves, in the cgroup file system.
     Cgroupfs,

@@ -38,6 +38,11 @@ pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
             ("systemd", CgroupDriver::Systemd),
         ],
     )?;
+    if cgroup_driver == CgroupDriver::Systemd {
+        // The translation knows slices and scopes; the runtime does not ask systemd for them yet.
+        let reason = "the systemd driver can't be had yet; expected auto or cgroupfs";
+        return Err(ConfigError::value("cgroup_driver", raw.cgroup_driver, reason));
+    }
     Ok(Config {
         root: absolute("root", &raw.root)?,
         state,
@@ -206,7 +211,7 @@ fn handler(key: &str, name: String) -> Result<String, ConfigError> {
     ))
 }
 
-fn cgroup_parent(path: &str, driver: CgroupDriver) -> Result<String, ConfigError> {
+pub(super) fn cgroup_parent(path: &str, driver: CgroupDriver) -> Result<String, ConfigError> {
     const KEY: &str = "cgroup_parent";
     absolute(KEY, path)?;
     let trimmed = path.trim_end_matches('/');

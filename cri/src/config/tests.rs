@@ -133,8 +133,8 @@ const REFUSALS: &[(&str, &str)] = &[
         "streaming.address = \"localhost\": expected an IP address",
     ),
     (
-        "cgroup_driver = \"systemd\"\ncgroup_parent = \"/x\"",
-        "cgroup_parent = \"/x\": with the systemd driver its last part must end in .slice",
+        "cgroup_driver = \"systemd\"",
+        "cgroup_driver = \"systemd\": the systemd driver can't be had yet; expected auto or cgroupfs",
     ),
 ];
 
@@ -163,4 +163,14 @@ fn the_error_of_a_file_names_the_file() {
     std::fs::write(&file, "log_level = \"\"").unwrap();
     let error = Config::load(Some(&file)).unwrap_err().to_string();
     assert_eq!(error, format!("{}: log_level = \"\": is empty", file.display()));
+}
+
+#[test]
+fn a_parent_of_ours_is_a_slice_with_the_systemd_driver() {
+    let parent = |path| resolve::cgroup_parent(path, CgroupDriver::Systemd);
+    assert_eq!(parent("/pintle").unwrap(), "/pintle.slice");
+    assert_eq!(parent("/a.slice/").unwrap(), "/a.slice");
+    assert!(parent("/x").is_err());
+    assert!(parent("/").is_err());
+    assert!(resolve::cgroup_parent("/a/../b", CgroupDriver::Cgroupfs).is_err());
 }

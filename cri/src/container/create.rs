@@ -16,7 +16,7 @@ use super::{Container, ContainerRecord, ContainerState, undo_create, unique_name
 use crate::core::{Core, new_id};
 use crate::error::{Error, IoContext as _, Result};
 use crate::pod::{Pod, PodRecord};
-use crate::proto::{ContainerConfig, CreateContainerRequest, LinuxContainerUser};
+use crate::proto::{ContainerConfig, CreateContainerRequest, LinuxContainerUser, NamespaceMode};
 use crate::spec::{
     self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, Seccomp, SpecInput, UserDatabase, gather,
 };
@@ -33,12 +33,24 @@ const USERS_LIMIT: u64 = 4 << 20;
 pub async fn create(core: &Arc<Core>, request: CreateContainerRequest) -> Result<String> {
     let pod = core.pod(&request.pod_sandbox_id)?;
     pod.must_be_ready()?;
-    let config = request.config.ok_or_else(|| Error::invalid("config", "is missing"))?;
-    let metadata = config.metadata.as_ref().ok_or_else(|| Error::invalid("config.metadata", "is missing"))?;
-    let wanted = config.image.as_ref().map(|image| image.image.as_str()).unwrap_or_default();
+    let config = request
+        .config
+        .ok_or_else(|| Error::invalid("config", "is missing"))?;
+    let metadata = config
+        .metadata
+        .as_ref()
+        .ok_or_else(|| Error::invalid("config.metadata", "is missing"))?;
+    let wanted = config
+        .image
+        .as_ref()
+        .map(|image| image.image.as_str())
+        .unwrap_or_default();
     let image = match wanted {
         "" => return Err(Error::invalid("config.image.image", "is empty")),
-        key => core.images.get(key)?.ok_or_else(|| Error::ImageNotLocal(key.to_owned()))?,
+        key => core
+            .images
+            .get(key)?
+            .ok_or_else(|| Error::ImageNotLocal(key.to_owned()))?,
     };
     let log_directory = request.sandbox_config.map(|sandbox| sandbox.log_directory);
     let log_path = log_path(log_directory, &pod.cell.get(), &config)?;
@@ -49,7 +61,10 @@ pub async fn create(core: &Arc<Core>, request: CreateContainerRequest) -> Result
     let container = match Cell::create(&core.container_records, record) {
         Ok(cell) => Container::new(cell),
         Err(error) => {
-            core.container_names.release(&name, core.container_names.holder(&name).as_deref().unwrap_or_default());
+            core.container_names.release(
+                &name,
+                core.container_names.holder(&name).as_deref().unwrap_or_default(),
+            );
             return Err(error);
         }
     };
@@ -72,7 +87,11 @@ fn new_record(
     config: ContainerConfig,
     log_path: String,
 ) -> ContainerRecord {
-    let asked_for = config.image.as_ref().map(|image| image.image.as_str()).unwrap_or_default();
+    let asked_for = config
+        .image
+        .as_ref()
+        .map(|image| image.image.as_str())
+        .unwrap_or_default();
     let (image_name, image_ref) = crate::images::names(image, asked_for);
     ContainerRecord {
         id,
@@ -91,27 +110,51 @@ fn new_record(
         user: LinuxContainerUser::default(),
         stop_signal: 0,
         seccomp_filter: None,
-        resources: config.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
+        resources: config
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.resources.clone())
+            .unwrap_or_default(),
         config,
     }
 }
 
 /// The log's absolute path; empty where either part is, for then there is no log.
 fn log_path(directory: Option<String>, pod: &PodRecord, config: &ContainerConfig) -> Result<String> {
-    let directory = directory.filter(|d| !d.is_empty()).unwrap_or_else(|| pod.config.log_directory.clone());
+    let directory = directory
+        .filter(|d| !d.is_empty())
+        .unwrap_or_else(|| pod.config.log_directory.clone());
     if directory.is_empty() || config.log_path.is_empty() {
         return Ok(String::new());
     }
     let path = Path::new(&directory).join(&config.log_path);
-    let outside = path.components().any(|part| part == std::path::Component::ParentDir);
+    let outside = path
+        .components()
+        .any(|part| part == std::path::Component::ParentDir);
     if !path.is_absolute() || outside {
-        return Err(Error::invalid("config.log_path", format!("{} is not an absolute path below the log directory", path.display())));
+        return Err(Error::invalid(
+            "config.log_path",
+            format!(
+                "{} is not an absolute path below the log directory",
+                path.display()
+            ),
+        ));
     }
     Ok(path.display().to_string())
 }
 
-async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>, container: &Arc<Container>, image: &Arc<Image>) -> Result<()> {
-    let (at, of, what, from) = (Arc::clone(core), Arc::clone(pod), Arc::clone(container), Arc::clone(image));
+async fn set_up(
+    core: &Arc<Core>,
+    pod: &Arc<Pod>,
+    container: &Arc<Container>,
+    image: &Arc<Image>,
+) -> Result<()> {
+    let (at, of, what, from) = (
+        Arc::clone(core),
+        Arc::clone(pod),
+        Arc::clone(container),
+        Arc::clone(image),
+    );
     let create = blocking("preparing a container", move || prepare(&at, &of, &what, &from)).await?;
     let pid = pod.live_monitor()?.create(create).await?;
     container.cell.update(|record| {
@@ -166,8 +209,11 @@ fn log_target(core: &Core, record: &ContainerRecord) -> Option<LogTarget> {
 fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Image) -> Result<ContainerSpec> {
     let dir = core.paths.pod(&pod.id);
     let layers = core.images.layers_of(&image.id)?;
-    let users = core.user_dbs.get_or_load(&image.id, || read_users(layers.clone()))?;
+    let users = core
+        .user_dbs
+        .get_or_load(&image.id, || read_users(layers.clone()))?;
     let mut host = gather::host_facts(&record.config, &core.node)?;
+    host.target_pid = target_pid(core, record)?;
     let declared = spec::image_volumes(&record.config, &image.config);
     host.volumes = volumes::make(&core.paths.volumes().join(&record.id), &declared, &layers)?;
     let hostname = spec::sandbox::hostname(&pod.config, &pod.id, &core.node.hostname);
@@ -184,12 +230,15 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
             files: &SandboxFiles {
                 hostname: dir.hostname(),
                 resolv_conf: dir.resolv_conf(),
-                hosts: pod.host_network().then(|| dir.hosts()),
+                hosts: Some(dir.hosts()),
                 shm: dir.shm(),
             },
             selinux_level: None,
         },
-        image: ImageFacts { config: &image.config, name: &record.image_name },
+        image: ImageFacts {
+            config: &image.config,
+            name: &record.image_name,
+        },
         users: &users,
         node: &core.node,
         host: &host,
@@ -198,10 +247,37 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
     Ok(made)
 }
 
+/// The first process of the container whose PID namespace is to be joined, which must run in the same sandbox.
+fn target_pid(core: &Core, record: &ContainerRecord) -> Result<Option<i32>> {
+    let security = record
+        .config
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref());
+    let Some(options) = security.and_then(|security| security.namespace_options.as_ref()) else {
+        return Ok(None);
+    };
+    if options.pid() != NamespaceMode::Target {
+        return Ok(None);
+    }
+    let target = core.container(&options.target_id)?;
+    target.must_run()?;
+    if target.pod_id != record.pod_id {
+        return Err(Error::invalid(
+            "namespace_options.target_id",
+            format!("{:?} is in another sandbox", options.target_id),
+        ));
+    }
+    Ok(Some(target.cell.get().pid))
+}
+
 /// The image's own users, from a mount of its layers that is attached nowhere.
 fn read_users(lower: Vec<PathBuf>) -> Result<UserDatabase> {
     use std::os::fd::AsFd as _;
-    let root = detached_overlay(&Overlay { lower, ..Overlay::default() })?;
+    let root = detached_overlay(&Overlay {
+        lower,
+        ..Overlay::default()
+    })?;
     let read = |path: &str| match read_in_root(root.as_fd(), Path::new(path), USERS_LIMIT) {
         Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Err(error) if error.errno().is_some_and(is_absent) => Ok(String::new()),
@@ -219,8 +295,14 @@ fn seccomp_filter(core: &Core, made: &ContainerSpec) -> Result<Option<PathBuf>> 
     let profile = match &made.seccomp {
         Seccomp::Unconfined => return Ok(None),
         Seccomp::RuntimeDefault => {
-            let capabilities = made.spec.process().as_ref().and_then(|p| p.capabilities().as_ref());
-            let bounding = capabilities.and_then(|c| c.bounding().clone()).unwrap_or_default();
+            let capabilities = made
+                .spec
+                .process()
+                .as_ref()
+                .and_then(|p| p.capabilities().as_ref());
+            let bounding = capabilities
+                .and_then(|c| c.bounding().clone())
+                .unwrap_or_default();
             seccomp::default_profile(&bounding.into_iter().collect::<Vec<_>>())
         }
         Seccomp::Localhost(path) => localhost_profile(path)?,
@@ -230,14 +312,22 @@ fn seccomp_filter(core: &Core, made: &ContainerSpec) -> Result<Option<PathBuf>> 
 
 fn localhost_profile(path: &Path) -> Result<LinuxSeccomp> {
     let text = fs::read(path).io("read seccomp profile", path)?;
-    serde_json::from_slice(&text)
-        .map_err(|e| Error::invalid("seccomp.localhost_ref", format!("{} is no seccomp profile: {e}", path.display())))
+    serde_json::from_slice(&text).map_err(|e| {
+        Error::invalid(
+            "seccomp.localhost_ref",
+            format!("{} is no seccomp profile: {e}", path.display()),
+        )
+    })
 }
 
 fn write_bundle(bundle: &Path, spec: &Spec) -> Result<()> {
     let rootfs = bundle.join("rootfs");
     fs::create_dir_all(&rootfs).io("create folder", &rootfs)?;
     let path = bundle.join("config.json");
-    let text = serde_json::to_vec(spec).map_err(|e| Error::Io { verb: "encode", path: path.clone(), source: e.into() })?;
+    let text = serde_json::to_vec(spec).map_err(|e| Error::Io {
+        verb: "encode",
+        path: path.clone(),
+        source: e.into(),
+    })?;
     fs::write(&path, text).io("write", &path)
 }

@@ -20,8 +20,8 @@ pub use start::start;
 pub use state::ContainerState;
 pub(crate) use stop::kill_by_cgroup;
 pub use stop::{kill, stop};
-pub use teardown::{remove, undo_create};
 pub(crate) use teardown::remove_tree;
+pub use teardown::{remove, undo_create};
 
 use crate::store::Cell;
 

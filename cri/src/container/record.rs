@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ContainerState;
 use crate::error::{Error, Kind, Result};
-use crate::proto::{ContainerConfig, ContainerMetadata, LinuxContainerResources, LinuxContainerUser, PodSandboxMetadata};
+use crate::proto::{
+    ContainerConfig, ContainerMetadata, LinuxContainerResources, LinuxContainerUser, PodSandboxMetadata,
+};
 use crate::store::Record;
 
 /// A container, as it lies on disk.
@@ -71,17 +73,32 @@ impl ExitRecord {
             (false, 0) => "Completed",
             (false, _) => "Error",
         };
-        Self { code: exit.code, finished_at: exit.finished_at, reason: reason.to_owned(), message: String::new() }
+        Self {
+            code: exit.code,
+            finished_at: exit.finished_at,
+            reason: reason.to_owned(),
+            message: String::new(),
+        }
     }
 
     /// A process that could not be started, and why.
     pub fn start_error(now: i64, message: String) -> Self {
-        Self { code: 128, finished_at: now, reason: "StartError".to_owned(), message }
+        Self {
+            code: 128,
+            finished_at: now,
+            reason: "StartError".to_owned(),
+            message,
+        }
     }
 
     /// An end that nobody saw.
     pub fn unknown(now: i64, message: &str) -> Self {
-        Self { code: 255, finished_at: now, reason: "Unknown".to_owned(), message: message.to_owned() }
+        Self {
+            code: 255,
+            finished_at: now,
+            reason: "Unknown".to_owned(),
+            message: message.to_owned(),
+        }
     }
 }
 
@@ -106,11 +123,19 @@ impl ContainerRecord {
         if self.state.transition(state) {
             return Ok(());
         }
-        Err(Error::WrongState { kind: Kind::Container, id: self.id.clone(), state: before.word(), needed })
+        Err(Error::WrongState {
+            kind: Kind::Container,
+            id: self.id.clone(),
+            state: before.word(),
+            needed,
+        })
     }
 }
 
 /// The name under which a container may exist once: `name_pod_namespace_uid_attempt`.
 pub fn unique_name(container: &ContainerMetadata, pod: &PodSandboxMetadata) -> String {
-    format!("{}_{}_{}_{}_{}", container.name, pod.name, pod.namespace, pod.uid, container.attempt)
+    format!(
+        "{}_{}_{}_{}_{}",
+        container.name, pod.name, pod.namespace, pod.uid, container.attempt
+    )
 }

@@ -76,11 +76,23 @@ mod tests {
 
     #[test]
     fn only_the_drawn_arrows_can_be_walked() {
-        for (from, to) in [(Creating, Created), (Created, Running), (Created, Exited), (Running, Exited), (Unknown, Exited)] {
+        for (from, to) in [
+            (Creating, Created),
+            (Created, Running),
+            (Created, Exited),
+            (Running, Exited),
+            (Unknown, Exited),
+        ] {
             let mut state = from;
             assert!(state.transition(to), "{from:?} to {to:?}");
         }
-        for (from, to) in [(Exited, Running), (Exited, Exited), (Running, Created), (Creating, Running), (Unknown, Running)] {
+        for (from, to) in [
+            (Exited, Running),
+            (Exited, Exited),
+            (Running, Created),
+            (Creating, Running),
+            (Unknown, Running),
+        ] {
             let mut state = from;
             assert!(!state.transition(to), "{from:?} to {to:?}");
             assert_eq!(state, from);

@@ -74,7 +74,10 @@ fn begin_or_hasten(core: &Arc<Core>, container: &Arc<Container>, deadline: Insta
     }
     let (deadline, changes) = watch::channel(deadline);
     let (give_up, gave_up) = watch::channel(false);
-    *slot = Some(Stopping { deadline, gave_up: gave_up.clone() });
+    *slot = Some(Stopping {
+        deadline,
+        gave_up: gave_up.clone(),
+    });
     let (core, container) = (Arc::clone(core), Arc::clone(container));
     tokio::spawn(async move {
         let gone = drive(&core, &container, changes).await;
@@ -98,7 +101,10 @@ async fn drive(core: &Arc<Core>, container: &Arc<Container>, mut deadline: watch
             return true;
         }
     }
-    tracing::warn!(container = container.id, "the container does not exit after SIGKILL");
+    tracing::warn!(
+        container = container.id,
+        "the container does not exit after SIGKILL"
+    );
     false
 }
 
@@ -119,7 +125,9 @@ async fn send(core: &Arc<Core>, container: &Arc<Container>, signal: i32, scope: 
     if let Some(monitor) = monitor {
         match monitor.kill(&container.id, signal, scope).await {
             Err(pintle_runtime::Error::MonitorGone) => {}
-            Err(error) => return tracing::debug!(container = container.id, signal, %error, "signal not delivered"),
+            Err(error) => {
+                return tracing::debug!(container = container.id, signal, %error, "signal not delivered");
+            }
             Ok(()) => return,
         }
     }
@@ -131,8 +139,17 @@ async fn send(core: &Arc<Core>, container: &Arc<Container>, signal: i32, scope: 
 /// The monitor is lost: whatever is left is in the cgroup, and nobody saw its exit status.
 pub(crate) async fn kill_by_cgroup(container: &Arc<Container>) {
     let cgroup = container.cell.get().cgroup.clone();
-    match blocking("killing a cgroup", move || pintle_runtime::cgroup::remove(&cgroup)).await {
-        Ok(()) => container.note_exit(ExitRecord::unknown(crate::time::now(), "the container's monitor was lost")),
-        Err(error) => tracing::warn!(container = container.id, %error, "the container's cgroup is not empty yet"),
+    match blocking("killing a cgroup", move || {
+        pintle_runtime::cgroup::remove(&cgroup)
+    })
+    .await
+    {
+        Ok(()) => container.note_exit(ExitRecord::unknown(
+            crate::time::now(),
+            "the container's monitor was lost",
+        )),
+        Err(error) => {
+            tracing::warn!(container = container.id, %error, "the container's cgroup is not empty yet");
+        }
     }
 }

@@ -47,13 +47,19 @@ async fn take_down(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
         }
     }
     let (at, what) = (Arc::clone(core), Arc::clone(container));
-    left.extend(blocking("removing a container", move || Ok::<_, Error>(remove_files(&at, &what))).await?);
+    left.extend(
+        blocking("removing a container", move || {
+            Ok::<_, Error>(remove_files(&at, &what))
+        })
+        .await?,
+    );
     if !left.is_empty() {
         return Err(Error::Teardown(left));
     }
     container.cell.delete()?;
     core.containers.remove(&container.id);
-    core.container_names.release(&container.cell.get().name, &container.id);
+    core.container_names
+        .release(&container.cell.get().name, &container.id);
     Ok(())
 }
 
@@ -71,15 +77,20 @@ fn remove_files(core: &Core, container: &Container) -> Vec<String> {
         remove_tree(&volumes),
         core.images.release(&record.id).map_err(Error::from),
     ];
-    steps.into_iter().filter_map(|step| step.err().map(|error| error.to_string())).collect()
+    steps
+        .into_iter()
+        .filter_map(|step| step.err().map(|error| error.to_string()))
+        .collect()
 }
 
 /// Removes a folder with all that is in it; a missing one is fine.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            Err(Error::Io { verb: "remove folder", path: path.to_owned(), source: e })
-        }
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::Io {
+            verb: "remove folder",
+            path: path.to_owned(),
+            source: e,
+        }),
         _ => Ok(()),
     }
 }

@@ -22,13 +22,23 @@ pub(super) fn make(into: &Path, paths: &[String], layers: &[PathBuf]) -> Result<
     if paths.is_empty() {
         return Ok(volumes);
     }
-    let image = detached_overlay(&Overlay { lower: layers.to_vec(), ..Overlay::default() })?;
+    let image = detached_overlay(&Overlay {
+        lower: layers.to_vec(),
+        ..Overlay::default()
+    })?;
     for (number, path) in paths.iter().enumerate() {
         let folder = into.join(number.to_string());
         fs::create_dir_all(&folder).io("create folder", &folder)?;
-        match open_in_root(image.as_fd(), Path::new(path), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC) {
+        match open_in_root(
+            image.as_fd(),
+            Path::new(path),
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        ) {
             // The image is read-only and mounted nowhere, so nothing can change under this path while it is walked.
-            Ok(source) => copy_folder(Path::new(&format!("/proc/self/fd/{}", source.as_raw_fd())), &folder)?,
+            Ok(source) => copy_folder(
+                Path::new(&format!("/proc/self/fd/{}", source.as_raw_fd())),
+                &folder,
+            )?,
             Err(error) if error.errno() == Some(nix::errno::Errno::ENOENT) => {}
             Err(error) => return Err(error.into()),
         }
@@ -88,7 +98,10 @@ mod tests {
         symlink("/etc/passwd", from.join("link")).unwrap();
         copy_folder(&from, &to).unwrap();
         assert_eq!(fs::read_to_string(to.join("deep/file")).unwrap(), "text");
-        assert_eq!(fs::metadata(to.join("deep/file")).unwrap().mode() & 0o7777, 0o4711);
+        assert_eq!(
+            fs::metadata(to.join("deep/file")).unwrap().mode() & 0o7777,
+            0o4711
+        );
         assert_eq!(fs::metadata(&to).unwrap().mode() & 0o7777, 0o1777);
         assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/etc/passwd"));
     }

@@ -45,7 +45,10 @@ async fn monitor_gone(core: &Arc<Core>, pod: &Arc<Pod>) {
     if asked_to || pod.state() != PodState::Ready {
         return;
     }
-    tracing::warn!(pod = pod.id, "the pod's monitor is gone: its containers are killed");
+    tracing::warn!(
+        pod = pod.id,
+        "the pod's monitor is gone: its containers are killed"
+    );
     pod.cell.note(|record| {
         record.state.transition(PodState::NotReady);
     });

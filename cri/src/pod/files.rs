@@ -19,15 +19,17 @@ const SHM_SIZE: u64 = 64 << 20;
 /// [`crate::error::Error::Io`], or the runtime's.
 pub(super) fn make(dir: &PodDir, record: &PodRecord, node_name: &str) -> Result<()> {
     fs::create_dir_all(dir.path()).io("create folder", dir.path())?;
-    write(&dir.hostname(), &format!("{}\n", sandbox::hostname(&record.config, &record.id, node_name)))?;
+    write(
+        &dir.hostname(),
+        &format!("{}\n", sandbox::hostname(&record.config, &record.id, node_name)),
+    )?;
     let resolv_conf = match &record.config.dns_config {
         Some(dns) => sandbox::resolv_conf(dns),
         None => host_file("/etc/resolv.conf")?,
     };
     write(&dir.resolv_conf(), &resolv_conf)?;
-    if record.host_network() {
-        write(&dir.hosts(), &host_file("/etc/hosts")?)?;
-    }
+    // kubelet mounts a file of its own for pods with a network of their own; others get the node's names.
+    write(&dir.hosts(), &host_file("/etc/hosts")?)?;
     if record.namespace_options().ipc != crate::proto::NamespaceMode::Node as i32 {
         pintle_runtime::sandbox::mount_shm(&dir.shm(), SHM_SIZE)?;
     }

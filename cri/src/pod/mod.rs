@@ -36,7 +36,12 @@ pub struct Pod {
 impl Pod {
     /// A pod around its record, with no monitor yet.
     pub fn new(cell: Cell<PodRecord>) -> Arc<Self> {
-        Arc::new(Self { id: cell.get().id.clone(), cell, ops: tokio::sync::Mutex::default(), monitor: RwLock::default() })
+        Arc::new(Self {
+            id: cell.get().id.clone(),
+            cell,
+            ops: tokio::sync::Mutex::default(),
+            monitor: RwLock::default(),
+        })
     }
 
     /// Its state now.
@@ -51,7 +56,10 @@ impl Pod {
 
     /// Its monitor, while there is one.
     pub fn monitor(&self) -> Option<MonitorClient> {
-        self.monitor.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.monitor
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Its monitor is this one now, or none.
@@ -72,10 +80,19 @@ impl Pod {
     /// # Errors
     /// [`Error::WrongState`].
     pub fn must_be_ready(&self) -> Result<()> {
-        if self.state() == PodState::Ready { Ok(()) } else { Err(self.wrong_state("ready")) }
+        if self.state() == PodState::Ready {
+            Ok(())
+        } else {
+            Err(self.wrong_state("ready"))
+        }
     }
 
     fn wrong_state(&self, needed: &'static str) -> Error {
-        Error::WrongState { kind: Kind::Pod, id: self.id.clone(), state: self.state().word(), needed }
+        Error::WrongState {
+            kind: Kind::Pod,
+            id: self.id.clone(),
+            state: self.state().word(),
+            needed,
+        }
     }
 }

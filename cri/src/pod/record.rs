@@ -57,8 +57,14 @@ impl PodRecord {
 
     /// The namespace options as they came, or their defaults.
     pub fn namespace_options(&self) -> NamespaceOption {
-        let security = self.config.linux.as_ref().and_then(|l| l.security_context.as_ref());
-        security.and_then(|s| s.namespace_options.clone()).unwrap_or_default()
+        let security = self
+            .config
+            .linux
+            .as_ref()
+            .and_then(|l| l.security_context.as_ref());
+        security
+            .and_then(|s| s.namespace_options.clone())
+            .unwrap_or_default()
     }
 
     /// Whether the pod uses the network of its node.
@@ -75,11 +81,19 @@ impl PodRecord {
         if self.state.transition(state) {
             return Ok(());
         }
-        Err(Error::WrongState { kind: Kind::Pod, id: self.id.clone(), state: before.word(), needed: "on its way there" })
+        Err(Error::WrongState {
+            kind: Kind::Pod,
+            id: self.id.clone(),
+            state: before.word(),
+            needed: "on its way there",
+        })
     }
 }
 
 /// The name under which a pod may exist once: `name_namespace_uid_attempt`.
 pub fn unique_name(metadata: &PodSandboxMetadata) -> String {
-    format!("{}_{}_{}_{}", metadata.name, metadata.namespace, metadata.uid, metadata.attempt)
+    format!(
+        "{}_{}_{}_{}",
+        metadata.name, metadata.namespace, metadata.uid, metadata.attempt
+    )
 }

@@ -60,12 +60,19 @@ impl InFlight {
 /// sandbox stays, listed as not ready, for the caller to remove.
 pub async fn run(core: &Arc<Core>, request: RunPodSandboxRequest) -> Result<String> {
     core.handler(&request.runtime_handler)?;
-    let config = request.config.as_ref().ok_or_else(|| Error::invalid("config", "is missing"))?;
+    let config = request
+        .config
+        .as_ref()
+        .ok_or_else(|| Error::invalid("config", "is missing"))?;
     sandbox::validate(config)?;
     let name = unique_name(&config.metadata.clone().unwrap_or_default());
     let caller = join_or_begin(core, &name, request)?;
     let mut outcome = caller.0.outcome.subscribe();
-    let done = outcome.wait_for(Option::is_some).await.ok().and_then(|done| done.clone());
+    let done = outcome
+        .wait_for(Option::is_some)
+        .await
+        .ok()
+        .and_then(|done| done.clone());
     core.in_flight.forget(&name, &caller.0.id);
     match done {
         Some(Ok(())) => Ok(caller.0.id.clone()),
@@ -78,12 +85,19 @@ fn join_or_begin(core: &Arc<Core>, name: &str, request: RunPodSandboxRequest) ->
     let mut map = core.in_flight.lock();
     if let Some(creation) = map.get(name) {
         let abandoned = creation.callers.load(Ordering::Acquire) == 0;
-        let usable = core.pods.get(&creation.id).is_some_and(|pod| pod.state() != PodState::NotReady);
+        let usable = core
+            .pods
+            .get(&creation.id)
+            .is_some_and(|pod| pod.state() != PodState::NotReady);
         if abandoned && usable && creation.request == request {
             creation.callers.fetch_add(1, Ordering::AcqRel);
             return Ok(Caller(Arc::clone(creation)));
         }
-        return Err(Error::NameTaken { kind: Kind::Pod, name: name.to_owned(), holder: creation.id.clone() });
+        return Err(Error::NameTaken {
+            kind: Kind::Pod,
+            name: name.to_owned(),
+            holder: creation.id.clone(),
+        });
     }
     let id = new_id();
     core.pod_names.reserve(name, &id)?;
@@ -130,7 +144,7 @@ async fn create(core: &Arc<Core>, name: &str, creation: &Creation) -> Result<()>
 /// The record says what is about to be made before any of it is, so that a later daemon can undo it.
 fn record(core: &Core, creation: &Creation) -> Result<Arc<Pod>> {
     let config = creation.request.config.clone().unwrap_or_default();
-    let cgroup_parent = core.cgroup_parent(&config, &creation.id);
+    let cgroup_parent = core.cgroup_parent(&config, &creation.id)?;
     let mut record = PodRecord {
         id: creation.id.clone(),
         boot_id: core.boot_id.clone(),

@@ -20,7 +20,9 @@ pub(super) async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     let dir = core.paths.pod(&pod.id);
     std::fs::create_dir_all(dir.path()).io("create folder", dir.path())?;
     let (make, of, node_name) = (dir.clone(), Arc::clone(&record), core.node.hostname.clone());
-    let files = blocking("making a pod's files", move || files::make(&make, &of, &node_name));
+    let files = blocking("making a pod's files", move || {
+        files::make(&make, &of, &node_name)
+    });
     let (files, monitor) = tokio::join!(files, begin_monitor(core, pod, plan));
     files?;
     monitor?;
@@ -74,7 +76,11 @@ fn kind(of: LinuxNamespaceType) -> Option<NamespaceKind> {
 }
 
 fn mapping(of: &LinuxIdMapping) -> IdMapping {
-    IdMapping { container_id: of.container_id(), host_id: of.host_id(), size: of.size() }
+    IdMapping {
+        container_id: of.container_id(),
+        host_id: of.host_id(),
+        size: of.size(),
+    }
 }
 
 /// Connects the pod to its network. Returns its addresses, the primary one first; none on the host's network.

@@ -7,7 +7,8 @@ use crate::container::ContainerRecord;
 use crate::core::Core;
 use crate::error::Result;
 use crate::proto::{
-    ContainerResources, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse, ContainerUser, ImageSpec,
+    ContainerResources, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse, ContainerUser,
+    ImageSpec,
 };
 use crate::spec::signal;
 
@@ -18,7 +19,11 @@ pub(super) async fn container_status(
     let record = core.container(&request.container_id)?.cell.get();
     Ok(ContainerStatusResponse {
         status: Some(status(&record)),
-        info: if request.verbose { info(core, &record) } else { BTreeMap::new() },
+        info: if request.verbose {
+            info(core, &record)
+        } else {
+            BTreeMap::new()
+        },
     })
 }
 
@@ -32,7 +37,10 @@ fn status(record: &ContainerRecord) -> ContainerStatus {
         started_at: record.started_at,
         finished_at: exit.map_or(0, |exit| exit.finished_at),
         exit_code: exit.map_or(0, |exit| exit.code),
-        image: Some(ImageSpec { image: record.image_name.clone(), ..record.config.image.clone().unwrap_or_default() }),
+        image: Some(ImageSpec {
+            image: record.image_name.clone(),
+            ..record.config.image.clone().unwrap_or_default()
+        }),
         image_ref: record.image_ref.clone(),
         reason: exit.map(|exit| exit.reason.clone()).unwrap_or_default(),
         message: exit.map(|exit| exit.message.clone()).unwrap_or_default(),
@@ -40,17 +48,28 @@ fn status(record: &ContainerRecord) -> ContainerStatus {
         annotations: record.config.annotations.clone(),
         mounts: record.config.mounts.clone(),
         log_path: record.log_path.clone(),
-        resources: Some(ContainerResources { linux: Some(record.resources.clone()), windows: None }),
+        resources: Some(ContainerResources {
+            linux: Some(record.resources.clone()),
+            windows: None,
+        }),
         image_id: record.image_id.clone(),
-        user: Some(ContainerUser { linux: Some(record.user.clone()) }),
+        user: Some(ContainerUser {
+            linux: Some(record.user.clone()),
+        }),
         stop_signal: signal::to_proto(record.stop_signal) as i32,
     }
 }
 
 /// What `crictl inspect` shows besides; device plugins and test tools read `pid` and `runtimeSpec`.
 fn info(core: &Core, record: &ContainerRecord) -> BTreeMap<String, String> {
-    let spec = core.paths.pod(&record.pod_id).bundle(&record.id).join("config.json");
-    let runtime_spec = std::fs::read(spec).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    let spec = core
+        .paths
+        .pod(&record.pod_id)
+        .bundle(&record.id)
+        .join("config.json");
+    let runtime_spec = std::fs::read(spec)
+        .ok()
+        .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
     let info = serde_json::json!({
         "sandboxID": record.pod_id,
         "pid": record.pid,

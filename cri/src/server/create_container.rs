@@ -8,7 +8,10 @@ use crate::error::Result;
 use crate::proto::{CreateContainerRequest, CreateContainerResponse};
 use crate::task::detached;
 
-pub(super) async fn create_container(core: &Arc<Core>, request: CreateContainerRequest) -> Result<CreateContainerResponse> {
+pub(super) async fn create_container(
+    core: &Arc<Core>,
+    request: CreateContainerRequest,
+) -> Result<CreateContainerResponse> {
     let core = Arc::clone(core);
     let create = async move { container::create(&core, request).await };
     let container_id = detached("creating a container", create).await?;

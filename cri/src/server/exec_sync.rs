@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pintle_runtime::client::ExecHandle;
-use pintle_runtime::protocol::{Exit, ExecRequest};
+use pintle_runtime::protocol::{ExecRequest, Exit};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
@@ -39,9 +39,19 @@ pub(super) async fn exec_sync(core: &Arc<Core>, request: ExecSyncRequest) -> Res
     let (stdout, stdout_end) = Output::new(&budget)?;
     let (stderr, stderr_end) = Output::new(&budget)?;
     let stdin = File::open("/dev/null").io("open", "/dev/null")?;
-    let handle = start(core, &container, request.cmd, [stdin.into(), stdout_end, stderr_end]).await?;
+    let handle = start(
+        core,
+        &container,
+        request.cmd,
+        [stdin.into(), stdout_end, stderr_end],
+    )
+    .await?;
     let exit = wait(handle, limit, request.timeout).await?;
-    Ok(ExecSyncResponse { exit_code: exit.code, stdout: stdout.finish().await, stderr: stderr.finish().await })
+    Ok(ExecSyncResponse {
+        exit_code: exit.code,
+        stdout: stdout.finish().await,
+        stderr: stderr.finish().await,
+    })
 }
 
 async fn start(
@@ -104,9 +114,13 @@ impl Output {
 async fn read(mut from: pipe::Receiver, text: Arc<Mutex<Vec<u8>>>, budget: Arc<AtomicUsize>) {
     let mut buffer = vec![0; 16 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let left = budget.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| Some(left.saturating_sub(count)));
+        let left = budget.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
+            Some(left.saturating_sub(count))
+        });
         let kept = count.min(left.unwrap_or_default());
-        text.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..kept]);
+        text.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(&buffer[..kept]);
     }
 }
 

@@ -32,7 +32,12 @@ mod tests {
 
     #[test]
     fn selectors_are_joined_by_and() {
-        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let map = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
+        };
         let labels = map(&[("app", "web"), ("tier", "front")]);
         assert!(labels_match(&map(&[]), &labels));
         assert!(labels_match(&map(&[("app", "web"), ("tier", "front")]), &labels));

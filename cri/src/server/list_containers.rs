@@ -8,19 +8,30 @@ use crate::core::Core;
 use crate::error::Result;
 use crate::proto::{Container, ContainerFilter, ListContainersRequest, ListContainersResponse};
 
-pub(super) async fn list_containers(core: &Arc<Core>, request: ListContainersRequest) -> Result<ListContainersResponse> {
+pub(super) async fn list_containers(
+    core: &Arc<Core>,
+    request: ListContainersRequest,
+) -> Result<ListContainersResponse> {
     let filter = request.filter.unwrap_or_default();
     let containers = core.containers.all();
-    let shown = containers.iter().filter(|container| container.visible()).map(|container| container.cell.get());
+    let shown = containers
+        .iter()
+        .filter(|container| container.visible())
+        .map(|container| container.cell.get());
     Ok(ListContainersResponse {
-        containers: shown.filter(|record| matches(&filter, record)).map(|record| item(&record)).collect(),
+        containers: shown
+            .filter(|record| matches(&filter, record))
+            .map(|record| item(&record))
+            .collect(),
     })
 }
 
 fn matches(filter: &ContainerFilter, record: &ContainerRecord) -> bool {
     id_matches(&filter.id, &record.id)
         && id_matches(&filter.pod_sandbox_id, &record.pod_id)
-        && filter.state.is_none_or(|wanted| wanted.state == record.state.to_proto() as i32)
+        && filter
+            .state
+            .is_none_or(|wanted| wanted.state == record.state.to_proto() as i32)
         && labels_match(&filter.label_selector, &record.config.labels)
 }
 

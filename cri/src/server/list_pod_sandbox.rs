@@ -8,18 +8,26 @@ use crate::error::Result;
 use crate::pod::PodRecord;
 use crate::proto::{ListPodSandboxRequest, ListPodSandboxResponse, PodSandbox, PodSandboxFilter};
 
-pub(super) async fn list_pod_sandbox(core: &Arc<Core>, request: ListPodSandboxRequest) -> Result<ListPodSandboxResponse> {
+pub(super) async fn list_pod_sandbox(
+    core: &Arc<Core>,
+    request: ListPodSandboxRequest,
+) -> Result<ListPodSandboxResponse> {
     let filter = request.filter.unwrap_or_default();
     let pods = core.pods.all();
     let shown = pods.iter().filter(|pod| pod.visible()).map(|pod| pod.cell.get());
     Ok(ListPodSandboxResponse {
-        items: shown.filter(|record| matches(&filter, record)).map(|record| item(&record)).collect(),
+        items: shown
+            .filter(|record| matches(&filter, record))
+            .map(|record| item(&record))
+            .collect(),
     })
 }
 
 fn matches(filter: &PodSandboxFilter, record: &PodRecord) -> bool {
     id_matches(&filter.id, &record.id)
-        && filter.state.is_none_or(|wanted| wanted.state == record.state.to_proto() as i32)
+        && filter
+            .state
+            .is_none_or(|wanted| wanted.state == record.state.to_proto() as i32)
         && labels_match(&filter.label_selector, &record.config.labels)
 }
 

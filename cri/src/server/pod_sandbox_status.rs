@@ -7,8 +7,8 @@ use crate::core::Core;
 use crate::error::Result;
 use crate::pod::{Pod, PodRecord};
 use crate::proto::{
-    LinuxPodSandboxStatus, Namespace, PodIp, PodSandboxNetworkStatus, PodSandboxStatus, PodSandboxStatusRequest,
-    PodSandboxStatusResponse,
+    LinuxPodSandboxStatus, Namespace, PodIp, PodSandboxNetworkStatus, PodSandboxStatus,
+    PodSandboxStatusRequest, PodSandboxStatusResponse,
 };
 
 pub(super) async fn pod_sandbox_status(
@@ -19,7 +19,11 @@ pub(super) async fn pod_sandbox_status(
     let record = pod.cell.get();
     Ok(PodSandboxStatusResponse {
         status: Some(status(&record)),
-        info: if request.verbose { info(core, &pod, &record) } else { BTreeMap::new() },
+        info: if request.verbose {
+            info(core, &pod, &record)
+        } else {
+            BTreeMap::new()
+        },
         containers_statuses: Vec::new(),
         timestamp: 0,
     })
@@ -36,7 +40,11 @@ fn status(record: &PodRecord) -> PodSandboxStatus {
             ip: ips.next().unwrap_or_default(),
             additional_ips: ips.map(|ip| PodIp { ip }).collect(),
         }),
-        linux: Some(LinuxPodSandboxStatus { namespaces: Some(Namespace { options: Some(record.namespace_options()) }) }),
+        linux: Some(LinuxPodSandboxStatus {
+            namespaces: Some(Namespace {
+                options: Some(record.namespace_options()),
+            }),
+        }),
         labels: record.config.labels.clone(),
         annotations: record.config.annotations.clone(),
         runtime_handler: record.runtime_handler.clone(),

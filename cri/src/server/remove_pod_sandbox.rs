@@ -15,7 +15,11 @@ pub(super) async fn remove_pod_sandbox(
 ) -> Result<RemovePodSandboxResponse> {
     if let Some(pod) = unless_unknown(core.pod(&request.pod_sandbox_id))? {
         let core = Arc::clone(core);
-        detached("removing a pod sandbox", async move { pod::remove(&core, &pod).await }).await?;
+        detached(
+            "removing a pod sandbox",
+            async move { pod::remove(&core, &pod).await },
+        )
+        .await?;
     }
     Ok(RemovePodSandboxResponse {})
 }

@@ -12,6 +12,9 @@ pub(super) async fn reopen_container_log(
 ) -> Result<ReopenContainerLogResponse> {
     let container = core.container(&request.container_id)?;
     container.must_run()?;
-    core.pod(&container.pod_id)?.live_monitor()?.reopen_log(&container.id).await?;
+    core.pod(&container.pod_id)?
+        .live_monitor()?
+        .reopen_log(&container.id)
+        .await?;
     Ok(ReopenContainerLogResponse {})
 }

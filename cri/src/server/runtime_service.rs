@@ -2,7 +2,11 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Service, container_status, create_container, exec_sync, list_containers, list_pod_sandbox, pod_sandbox_status, remove_container, remove_pod_sandbox, reopen_container_log, run_pod_sandbox, runtime_config, start_container, status, stop_container, stop_pod_sandbox, version};
+use super::{
+    Service, container_status, create_container, exec_sync, list_containers, list_pod_sandbox,
+    pod_sandbox_status, remove_container, remove_pod_sandbox, reopen_container_log, run_pod_sandbox,
+    runtime_config, start_container, status, stop_container, stop_pod_sandbox, version,
+};
 use crate::error::Result;
 use crate::proto::runtime_service_server::RuntimeService;
 use crate::proto::*;
@@ -29,27 +33,45 @@ impl RuntimeService for Service {
         reply(run_pod_sandbox::run_pod_sandbox(&self.core, request.into_inner()).await)
     }
 
-    async fn stop_pod_sandbox(&self, request: Request<StopPodSandboxRequest>) -> Answer<StopPodSandboxResponse> {
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<StopPodSandboxRequest>,
+    ) -> Answer<StopPodSandboxResponse> {
         reply(stop_pod_sandbox::stop_pod_sandbox(&self.core, request.into_inner()).await)
     }
 
-    async fn remove_pod_sandbox(&self, request: Request<RemovePodSandboxRequest>) -> Answer<RemovePodSandboxResponse> {
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<RemovePodSandboxRequest>,
+    ) -> Answer<RemovePodSandboxResponse> {
         reply(remove_pod_sandbox::remove_pod_sandbox(&self.core, request.into_inner()).await)
     }
 
-    async fn pod_sandbox_status(&self, request: Request<PodSandboxStatusRequest>) -> Answer<PodSandboxStatusResponse> {
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<PodSandboxStatusRequest>,
+    ) -> Answer<PodSandboxStatusResponse> {
         reply(pod_sandbox_status::pod_sandbox_status(&self.core, request.into_inner()).await)
     }
 
-    async fn list_pod_sandbox(&self, request: Request<ListPodSandboxRequest>) -> Answer<ListPodSandboxResponse> {
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<ListPodSandboxRequest>,
+    ) -> Answer<ListPodSandboxResponse> {
         reply(list_pod_sandbox::list_pod_sandbox(&self.core, request.into_inner()).await)
     }
 
-    async fn create_container(&self, request: Request<CreateContainerRequest>) -> Answer<CreateContainerResponse> {
+    async fn create_container(
+        &self,
+        request: Request<CreateContainerRequest>,
+    ) -> Answer<CreateContainerResponse> {
         reply(create_container::create_container(&self.core, request.into_inner()).await)
     }
 
-    async fn start_container(&self, request: Request<StartContainerRequest>) -> Answer<StartContainerResponse> {
+    async fn start_container(
+        &self,
+        request: Request<StartContainerRequest>,
+    ) -> Answer<StartContainerResponse> {
         reply(start_container::start_container(&self.core, request.into_inner()).await)
     }
 
@@ -57,19 +79,31 @@ impl RuntimeService for Service {
         reply(stop_container::stop_container(&self.core, request.into_inner()).await)
     }
 
-    async fn remove_container(&self, request: Request<RemoveContainerRequest>) -> Answer<RemoveContainerResponse> {
+    async fn remove_container(
+        &self,
+        request: Request<RemoveContainerRequest>,
+    ) -> Answer<RemoveContainerResponse> {
         reply(remove_container::remove_container(&self.core, request.into_inner()).await)
     }
 
-    async fn list_containers(&self, request: Request<ListContainersRequest>) -> Answer<ListContainersResponse> {
+    async fn list_containers(
+        &self,
+        request: Request<ListContainersRequest>,
+    ) -> Answer<ListContainersResponse> {
         reply(list_containers::list_containers(&self.core, request.into_inner()).await)
     }
 
-    async fn container_status(&self, request: Request<ContainerStatusRequest>) -> Answer<ContainerStatusResponse> {
+    async fn container_status(
+        &self,
+        request: Request<ContainerStatusRequest>,
+    ) -> Answer<ContainerStatusResponse> {
         reply(container_status::container_status(&self.core, request.into_inner()).await)
     }
 
-    async fn reopen_container_log(&self, request: Request<ReopenContainerLogRequest>) -> Answer<ReopenContainerLogResponse> {
+    async fn reopen_container_log(
+        &self,
+        request: Request<ReopenContainerLogRequest>,
+    ) -> Answer<ReopenContainerLogResponse> {
         reply(reopen_container_log::reopen_container_log(&self.core, request.into_inner()).await)
     }
 
@@ -77,7 +111,10 @@ impl RuntimeService for Service {
         reply(exec_sync::exec_sync(&self.core, request.into_inner()).await)
     }
 
-    async fn update_runtime_config(&self, request: Request<UpdateRuntimeConfigRequest>) -> Answer<UpdateRuntimeConfigResponse> {
+    async fn update_runtime_config(
+        &self,
+        request: Request<UpdateRuntimeConfigRequest>,
+    ) -> Answer<UpdateRuntimeConfigResponse> {
         reply(runtime_config::update(&self.core, request.into_inner()).await)
     }
 
@@ -90,16 +127,25 @@ impl RuntimeService for Service {
     }
 
     type StreamPodSandboxesStream = NoStream<StreamPodSandboxesResponse>;
-    async fn stream_pod_sandboxes(&self, _: Request<StreamPodSandboxesRequest>) -> Answer<Self::StreamPodSandboxesStream> {
+    async fn stream_pod_sandboxes(
+        &self,
+        _: Request<StreamPodSandboxesRequest>,
+    ) -> Answer<Self::StreamPodSandboxesStream> {
         not_done("StreamPodSandboxes")
     }
 
     type StreamContainersStream = NoStream<StreamContainersResponse>;
-    async fn stream_containers(&self, _: Request<StreamContainersRequest>) -> Answer<Self::StreamContainersStream> {
+    async fn stream_containers(
+        &self,
+        _: Request<StreamContainersRequest>,
+    ) -> Answer<Self::StreamContainersStream> {
         not_done("StreamContainers")
     }
 
-    async fn update_container_resources(&self, _: Request<UpdateContainerResourcesRequest>) -> Answer<UpdateContainerResourcesResponse> {
+    async fn update_container_resources(
+        &self,
+        _: Request<UpdateContainerResourcesRequest>,
+    ) -> Answer<UpdateContainerResourcesResponse> {
         not_done("UpdateContainerResources")
     }
 
@@ -119,12 +165,18 @@ impl RuntimeService for Service {
         not_done("ContainerStats")
     }
 
-    async fn list_container_stats(&self, _: Request<ListContainerStatsRequest>) -> Answer<ListContainerStatsResponse> {
+    async fn list_container_stats(
+        &self,
+        _: Request<ListContainerStatsRequest>,
+    ) -> Answer<ListContainerStatsResponse> {
         not_done("ListContainerStats")
     }
 
     type StreamContainerStatsStream = NoStream<StreamContainerStatsResponse>;
-    async fn stream_container_stats(&self, _: Request<StreamContainerStatsRequest>) -> Answer<Self::StreamContainerStatsStream> {
+    async fn stream_container_stats(
+        &self,
+        _: Request<StreamContainerStatsRequest>,
+    ) -> Answer<Self::StreamContainerStatsStream> {
         not_done("StreamContainerStats")
     }
 
@@ -132,16 +184,25 @@ impl RuntimeService for Service {
         not_done("PodSandboxStats")
     }
 
-    async fn list_pod_sandbox_stats(&self, _: Request<ListPodSandboxStatsRequest>) -> Answer<ListPodSandboxStatsResponse> {
+    async fn list_pod_sandbox_stats(
+        &self,
+        _: Request<ListPodSandboxStatsRequest>,
+    ) -> Answer<ListPodSandboxStatsResponse> {
         not_done("ListPodSandboxStats")
     }
 
     type StreamPodSandboxStatsStream = NoStream<StreamPodSandboxStatsResponse>;
-    async fn stream_pod_sandbox_stats(&self, _: Request<StreamPodSandboxStatsRequest>) -> Answer<Self::StreamPodSandboxStatsStream> {
+    async fn stream_pod_sandbox_stats(
+        &self,
+        _: Request<StreamPodSandboxStatsRequest>,
+    ) -> Answer<Self::StreamPodSandboxStatsStream> {
         not_done("StreamPodSandboxStats")
     }
 
-    async fn checkpoint_container(&self, _: Request<CheckpointContainerRequest>) -> Answer<CheckpointContainerResponse> {
+    async fn checkpoint_container(
+        &self,
+        _: Request<CheckpointContainerRequest>,
+    ) -> Answer<CheckpointContainerResponse> {
         not_done("CheckpointContainer")
     }
 
@@ -154,24 +215,39 @@ impl RuntimeService for Service {
     }
 
     type GetContainerEventsStream = NoStream<ContainerEventResponse>;
-    async fn get_container_events(&self, _: Request<GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
+    async fn get_container_events(
+        &self,
+        _: Request<GetEventsRequest>,
+    ) -> Answer<Self::GetContainerEventsStream> {
         not_done("GetContainerEvents")
     }
 
-    async fn list_metric_descriptors(&self, _: Request<ListMetricDescriptorsRequest>) -> Answer<ListMetricDescriptorsResponse> {
+    async fn list_metric_descriptors(
+        &self,
+        _: Request<ListMetricDescriptorsRequest>,
+    ) -> Answer<ListMetricDescriptorsResponse> {
         not_done("ListMetricDescriptors")
     }
 
-    async fn list_pod_sandbox_metrics(&self, _: Request<ListPodSandboxMetricsRequest>) -> Answer<ListPodSandboxMetricsResponse> {
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: Request<ListPodSandboxMetricsRequest>,
+    ) -> Answer<ListPodSandboxMetricsResponse> {
         not_done("ListPodSandboxMetrics")
     }
 
     type StreamPodSandboxMetricsStream = NoStream<StreamPodSandboxMetricsResponse>;
-    async fn stream_pod_sandbox_metrics(&self, _: Request<StreamPodSandboxMetricsRequest>) -> Answer<Self::StreamPodSandboxMetricsStream> {
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
         not_done("StreamPodSandboxMetrics")
     }
 
-    async fn update_pod_sandbox_resources(&self, _: Request<UpdatePodSandboxResourcesRequest>) -> Answer<UpdatePodSandboxResourcesResponse> {
+    async fn update_pod_sandbox_resources(
+        &self,
+        _: Request<UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<UpdatePodSandboxResourcesResponse> {
         not_done("UpdatePodSandboxResources")
     }
 }

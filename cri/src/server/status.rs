@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::core::Core;
 use crate::error::Result;
 use crate::proto::{
-    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus, StatusRequest, StatusResponse,
+    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus, StatusRequest,
+    StatusResponse,
 };
 
 pub(super) async fn status(core: &Arc<Core>, request: StatusRequest) -> Result<StatusResponse> {
@@ -15,8 +16,14 @@ pub(super) async fn status(core: &Arc<Core>, request: StatusRequest) -> Result<S
         Err(error) => condition("NetworkReady", Some(("NetworkPluginNotReady", error.to_string()))),
     };
     Ok(StatusResponse {
-        status: Some(RuntimeStatus { conditions: vec![condition("RuntimeReady", None), network] }),
-        info: if request.verbose { info(core) } else { BTreeMap::new() },
+        status: Some(RuntimeStatus {
+            conditions: vec![condition("RuntimeReady", None), network],
+        }),
+        info: if request.verbose {
+            info(core)
+        } else {
+            BTreeMap::new()
+        },
         runtime_handlers: handlers(core),
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
@@ -27,8 +34,14 @@ pub(super) async fn status(core: &Arc<Core>, request: StatusRequest) -> Result<S
 }
 
 fn condition(kind: &str, failure: Option<(&str, String)>) -> RuntimeCondition {
-    let (reason, message) = failure.clone().unwrap_or_default();
-    RuntimeCondition { r#type: kind.to_owned(), status: failure.is_none(), reason: reason.to_owned(), message }
+    let status = failure.is_none();
+    let (reason, message) = failure.unwrap_or_default();
+    RuntimeCondition {
+        r#type: kind.to_owned(),
+        status,
+        reason: reason.to_owned(),
+        message,
+    }
 }
 
 /// One entry a handler, and one without a name for the default handler.
@@ -39,7 +52,10 @@ fn handlers(core: &Core) -> Vec<RuntimeHandler> {
     };
     std::iter::once("")
         .chain(core.config.handlers())
-        .map(|name| RuntimeHandler { name: name.to_owned(), features: Some(features) })
+        .map(|name| RuntimeHandler {
+            name: name.to_owned(),
+            features: Some(features),
+        })
         .collect()
 }
 

@@ -12,7 +12,10 @@ use crate::proto::{StopContainerRequest, StopContainerResponse};
 /// The longest grace period: what Kubernetes can't mean in earnest is an error of arithmetic somewhere.
 const LONGEST: i64 = 10 * 365 * 24 * 3600;
 
-pub(super) async fn stop_container(core: &Arc<Core>, request: StopContainerRequest) -> Result<StopContainerResponse> {
+pub(super) async fn stop_container(
+    core: &Arc<Core>,
+    request: StopContainerRequest,
+) -> Result<StopContainerResponse> {
     let grace = u64::try_from(request.timeout.min(LONGEST))
         .map_err(|_| Error::invalid("timeout", format!("{} is negative", request.timeout)))?;
     if let Some(target) = unless_unknown(core.container(&request.container_id))? {

@@ -9,10 +9,17 @@ use crate::pod;
 use crate::proto::{StopPodSandboxRequest, StopPodSandboxResponse};
 use crate::task::detached;
 
-pub(super) async fn stop_pod_sandbox(core: &Arc<Core>, request: StopPodSandboxRequest) -> Result<StopPodSandboxResponse> {
+pub(super) async fn stop_pod_sandbox(
+    core: &Arc<Core>,
+    request: StopPodSandboxRequest,
+) -> Result<StopPodSandboxResponse> {
     if let Some(pod) = unless_unknown(core.pod(&request.pod_sandbox_id))? {
         let core = Arc::clone(core);
-        detached("stopping a pod sandbox", async move { pod::stop(&core, &pod).await }).await?;
+        detached(
+            "stopping a pod sandbox",
+            async move { pod::stop(&core, &pod).await },
+        )
+        .await?;
     }
     Ok(StopPodSandboxResponse {})
 }

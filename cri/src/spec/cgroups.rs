@@ -28,7 +28,9 @@ pub fn sandbox_parent(
 ) -> Result<String, SpecError> {
     let parent = match (asked, driver) {
         ("", CgroupDriver::Cgroupfs) => format!("{default}/{id}"),
-        ("", CgroupDriver::Systemd) => default.to_owned(),
+        ("", CgroupDriver::Systemd) if default.ends_with(".slice") => default.to_owned(),
+        // The driver was found out after the default was chosen.
+        ("", CgroupDriver::Systemd) => format!("{default}.slice"),
         _ => asked.to_owned(),
     };
     place(&parent, id, driver)?;
@@ -135,6 +137,10 @@ mod tests {
         assert_eq!(
             parent("/kubepods/p", "/pintle", CgroupDriver::Cgroupfs).unwrap(),
             "/kubepods/p"
+        );
+        assert_eq!(
+            parent("", "/pintle", CgroupDriver::Systemd).unwrap(),
+            "/pintle.slice"
         );
         assert!(parent("/kubepods/p", "/pintle.slice", CgroupDriver::Systemd).is_err());
         assert!(parent("/kubepods/../..", "/pintle", CgroupDriver::Cgroupfs).is_err());

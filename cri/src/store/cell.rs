@@ -41,7 +41,11 @@ impl<R: Record> Cell<R> {
 
     /// A cell for a record that was read from the disk.
     pub fn loaded(dir: &RecordDir<R>, record: R) -> Self {
-        Self { current: RwLock::new(Arc::new(record)), writer: Mutex::new(OnDisk::Kept), dir: dir.clone() }
+        Self {
+            current: RwLock::new(Arc::new(record)),
+            writer: Mutex::new(OnDisk::Kept),
+            dir: dir.clone(),
+        }
     }
 
     /// The record as it is now.

@@ -46,7 +46,11 @@ impl<R: Serialize + DeserializeOwned> RecordDir<R> {
             .name("record-sync".to_owned())
             .spawn(move || sync_in_background(&path, &queue))
             .io("start the sync thread of", dir)?;
-        Ok(Self { dir: dir.to_owned(), written, kind: PhantomData })
+        Ok(Self {
+            dir: dir.to_owned(),
+            written,
+            kind: PhantomData,
+        })
     }
 
     /// Replaces the record of `id`. It outlives this process when this returns, and a power cut about a second later.
@@ -88,10 +92,15 @@ impl<R: Serialize + DeserializeOwned> RecordDir<R> {
     /// # Errors
     /// [`Error::Io`] where the folder can't be listed; a broken file is no error.
     pub fn load(&self) -> Result<Loaded<R>> {
-        let mut loaded = Loaded { records: Vec::new(), broken: Vec::new() };
+        let mut loaded = Loaded {
+            records: Vec::new(),
+            broken: Vec::new(),
+        };
         for entry in fs::read_dir(&self.dir).io("list folder", &self.dir)? {
             let path = entry.io("list folder", &self.dir)?.path();
-            let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
+            let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
+                continue;
+            };
             if name.starts_with('.') {
                 drop(fs::remove_file(&path));
             } else if let Some(id) = name.strip_suffix(".json") {
@@ -119,7 +128,12 @@ fn read<R: DeserializeOwned>(path: &Path) -> Result<R> {
 }
 
 fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(text)
 }
 

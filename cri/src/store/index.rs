@@ -23,19 +23,27 @@ pub enum Lookup<T> {
 
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Self { by_id: RwLock::default() }
+        Self {
+            by_id: RwLock::default(),
+        }
     }
 }
 
 impl<T> Index<T> {
     /// Adds an object.
     pub fn insert(&self, id: &str, object: Arc<T>) {
-        self.by_id.write().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), object);
+        self.by_id
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id.to_owned(), object);
     }
 
     /// Takes an object out.
     pub fn remove(&self, id: &str) -> Option<Arc<T>> {
-        self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(id)
+        self.by_id
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id)
     }
 
     /// The object of exactly this id.

@@ -17,7 +17,10 @@ pub struct Names {
 impl Names {
     /// Names of objects of one kind.
     pub fn new(kind: Kind) -> Self {
-        Self { kind, holders: Mutex::default() }
+        Self {
+            kind,
+            holders: Mutex::default(),
+        }
     }
 
     /// Takes `name` for the object `id`.
@@ -65,7 +68,9 @@ mod tests {
         let names = Names::new(Kind::Pod);
         names.reserve("web_default_uid_0", "a").unwrap();
         names.reserve("web_default_uid_0", "a").unwrap();
-        assert!(matches!(names.reserve("web_default_uid_0", "b"), Err(Error::NameTaken { holder, .. }) if holder == "a"));
+        assert!(
+            matches!(names.reserve("web_default_uid_0", "b"), Err(Error::NameTaken { holder, .. }) if holder == "a")
+        );
         names.release("web_default_uid_0", "b");
         assert_eq!(names.holder("web_default_uid_0").as_deref(), Some("a"));
         names.release("web_default_uid_0", "a");

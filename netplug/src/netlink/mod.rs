@@ -6,6 +6,7 @@
 pub(crate) mod wire;
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE,
@@ -77,6 +78,18 @@ impl Socket {
             sequence: 0,
             buffer: Vec::with_capacity(RECEIVE),
         })
+    }
+
+    /// Another descriptor of the same socket, which keeps it open.
+    pub(crate) fn hold(&self) -> Result<OwnedFd> {
+        self.raw
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| Error::Netlink {
+                what: "duplicate netlink socket".into(),
+                source,
+                detail: String::new(),
+            })
     }
 
     /// Sends all requests in one system call and waits for each one's acknowledgement. The kernel goes on

@@ -43,9 +43,12 @@ impl Network {
         check_key(&request.id, &request.ifname)?;
         check_ports(&request.ports)?;
         check_rates(&request.bandwidth)?;
-        let mut host = Host::open()?;
-        let port = find_port(&mut host, request)?;
-        let way = port.as_ref().map(|port| way_in(&mut host, port)).transpose()?;
+        self.with_host(|host| self.adopt_on(host, request))
+    }
+
+    fn adopt_on(&self, host: &mut Host, request: &AdoptRequest) -> Result<()> {
+        let port = find_port(host, request)?;
+        let way = port.as_ref().map(|port| way_in(host, port)).transpose()?;
         let (own, shared) = match &way {
             Some(way) if way.own => (Some(way.name.clone()), Vec::new()),
             Some(way) => (None, vec![way.name.clone()]),
@@ -53,7 +56,7 @@ impl Network {
         };
         {
             let _lock = self.0.store.lock()?;
-            self.set_up_table(&mut host, &[], &shared)?;
+            self.set_up_table(host, &[], &shared)?;
         }
         if let Some(way) = &way {
             // For ports reached through 127.0.0.1; the table's guard chain keeps pods out of 127.0.0.0/8.
@@ -61,16 +64,9 @@ impl Network {
         }
         let record = record(request, own);
         self.0.store.insert(&record)?;
-        let done = add_elements(&mut host, &record).and_then(|()| {
-            port.as_ref()
-                .map_or(Ok(()), |port| limit(&mut host, port, &record))
-        });
-        if let Err(error) = done {
-            self.take_down(&mut host, &record)?;
-            self.0.store.release(&record.id, &record.ifname, &[])?;
-            return Err(error);
-        }
-        Ok(())
+        add_elements(host, &record)
+            .and_then(|()| port.as_ref().map_or(Ok(()), |port| limit(host, port, &record)))
+            .inspect_err(|_| self.undo(host, &record))
     }
 }
 

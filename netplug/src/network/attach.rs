@@ -37,20 +37,22 @@ impl Network {
                 reason,
             });
         }
-        let mut host = Host::open()?;
-        let bridge = self.bridge(&mut host)?;
-        let record = self.reserve(request)?;
-        match self.build(&mut host, bridge, &netns, &record) {
-            Ok(attachment) => Ok(attachment),
-            Err(error) => {
-                // The failure is what the caller needs to know; what can't be undone now stays in the record.
-                if let Err(undo) = self.take_down(&mut host, &record) {
-                    tracing::warn!(id = record.id, error = %undo, "undoing a failed attachment");
-                } else {
-                    self.0.store.release(&record.id, &record.ifname, &record.ips())?;
-                }
-                Err(error)
-            }
+        self.with_host(|host| {
+            let bridge = self.bridge(host)?;
+            let record = self.reserve(request)?;
+            self.build(host, bridge, &netns, &record)
+                .inspect_err(|_| self.undo(host, &record))
+        })
+    }
+
+    /// Takes back a failed attachment. The failure is what the caller needs to know; what can't be undone now stays
+    /// in the record.
+    pub(super) fn undo(&self, host: &mut Host, record: &Record) {
+        let undone = self
+            .take_down(host, record)
+            .and_then(|()| self.0.store.release(&record.id, &record.ifname, &record.ips()));
+        if let Err(error) = undone {
+            tracing::warn!(id = record.id, %error, "undoing a failed attachment");
         }
     }
 

@@ -22,7 +22,19 @@ impl Network {
         };
         let record = self.0.store.record(id, ifname)?;
         let record = record.ok_or_else(|| missing(format!("the record of {ifname}")))?;
-        let mut host = Host::open()?;
+        self.with_host(|host| self.check_host(host, &record))?;
+        if record.adopted {
+            Ok(())
+        } else {
+            Netns::open(netns)?.run(|| check_pod(&record))
+        }
+    }
+
+    fn check_host(&self, host: &mut Host, record: &Record) -> Result<()> {
+        let missing = |what: String| Error::Missing {
+            id: record.id.clone(),
+            what,
+        };
         if !host.nft.is_whole()? {
             return Err(missing("the nf_tables table".into()));
         }
@@ -39,10 +51,10 @@ impl Network {
         }
         let bridge = host.route.link(&self.0.config.bridge)?.map(|link| link.index);
         let port = host.route.link(&record.host_interface)?;
-        if !port.is_some_and(|port| port.up && Some(port.master) == bridge) {
-            return Err(missing(format!("the bridge port {}", record.host_interface)));
+        if port.is_some_and(|port| port.up && Some(port.master) == bridge) {
+            return Ok(());
         }
-        Netns::open(netns)?.run(|| check_pod(&record))
+        Err(missing(format!("the bridge port {}", record.host_interface)))
     }
 }
 

@@ -10,6 +10,7 @@ use super::bandwidth::ifb_name;
 use super::{Host, Network};
 use crate::error::{Error, Result};
 use crate::ipam::record::Record;
+use crate::netlink::Request;
 use crate::request::check_key;
 use crate::rt::link;
 
@@ -33,11 +34,10 @@ impl Network {
     /// As [`Network::detach`].
     pub fn cut_off(&self, id: &str, _netns: Option<&Path>, ifname: &str) -> Result<()> {
         check_key(id, ifname)?;
-        let mut host = Host::open()?;
-        match self.0.store.record(id, ifname)? {
-            Some(record) => self.remove(&mut host, &record),
-            None => self.remove_unrecorded(&mut host, id, ifname),
-        }
+        self.with_host(|host| match self.0.store.record(id, ifname)? {
+            Some(record) => self.remove(host, &record),
+            None => self.remove_unrecorded(host, id, ifname),
+        })
     }
 
     /// Frees everything that belongs to pods not in `live`, whatever was left of it by crashes. Returns their ids.
@@ -46,7 +46,7 @@ impl Network {
     /// What could not be freed; the rest is freed all the same.
     pub fn gc(&self, live: &[String]) -> Result<Vec<String>> {
         let live: HashSet<&str> = live.iter().map(String::as_str).collect();
-        self.collect(|id, _| live.contains(id))
+        self.with_host(|host| self.collect(host, |id, _| live.contains(id)))
     }
 
     /// [`Network::gc`] for those who know which interfaces of a pod (id, interface) are live.
@@ -58,22 +58,21 @@ impl Network {
             .iter()
             .map(|(id, ifname)| (id.as_str(), ifname.as_str()))
             .collect();
-        self.collect(|id, ifname| live.contains(&(id, ifname)))
+        self.with_host(|host| self.collect(host, |id, ifname| live.contains(&(id, ifname))))
     }
 
-    fn collect(&self, is_live: impl Fn(&str, &str) -> bool) -> Result<Vec<String>> {
-        let mut host = Host::open()?;
+    fn collect(&self, host: &mut Host, is_live: impl Fn(&str, &str) -> bool) -> Result<Vec<String>> {
         let mut freed = Vec::new();
         let mut errors = Vec::new();
         let mut leftovers = self.0.store.keys()?;
         leftovers.retain(|(id, ifname)| !is_live(id, ifname));
         // Addresses and interfaces without a record are nobody's, whoever lives.
         leftovers.extend(self.0.store.orphans()?);
-        leftovers.extend(self.stray_interfaces(&mut host)?);
+        leftovers.extend(self.stray_interfaces(host)?);
         for (id, ifname) in leftovers {
             let outcome = match self.0.store.record(&id, &ifname) {
-                Ok(Some(record)) => self.remove(&mut host, &record),
-                Ok(None) => self.remove_unrecorded(&mut host, &id, &ifname),
+                Ok(Some(record)) => self.remove(host, &record),
+                Ok(None) => self.remove_unrecorded(host, &id, &ifname),
                 Err(error) => Err(error),
             };
             match outcome {
@@ -108,7 +107,8 @@ impl Network {
     fn remove_unrecorded(&self, host: &mut Host, id: &str, ifname: &str) -> Result<()> {
         let ips = self.0.store.addresses_of(id, ifname)?;
         host.nft.delete_addresses(&ips)?;
-        cut_off_links(host, &[host_interface(id, ifname), ifb_name(id, ifname)])?;
+        cut_off_port(host, &host_interface(id, ifname))?;
+        cut_off(host, link::doom(&ifb_name(id, ifname)))?;
         self.0.store.release(id, ifname, &ips)
     }
 
@@ -116,26 +116,28 @@ impl Network {
     pub(super) fn take_down(&self, host: &mut Host, record: &Record) -> Result<()> {
         let mut errors = Vec::new();
         errors.extend(host.nft.delete(&record.entries()).err());
-        let mut links = Vec::new();
         if !record.adopted {
-            links.push(record.host_interface.clone());
+            errors.extend(cut_off_port(host, &record.host_interface).err());
         }
         if record.bandwidth.egress.is_some() {
-            links.push(ifb_name(&record.id, &record.ifname));
+            errors.extend(cut_off(host, link::doom(&ifb_name(&record.id, &record.ifname))).err());
         }
-        errors.extend(cut_off_links(host, &links).err());
         Error::collect(errors)
     }
 }
 
-/// Cuts links off; those that don't exist are no error.
-fn cut_off_links(host: &mut Host, names: &[String]) -> Result<()> {
-    let requests: Vec<_> = names.iter().map(|name| link::doom(name)).collect();
-    let refusals = host.route.try_all(&requests)?;
-    let errors = refusals.into_iter().map(|refusal| refusal.error);
-    Error::collect(
-        errors
-            .filter(|error| error.errno() != Some(libc::ENODEV))
-            .collect(),
-    )
+fn cut_off_port(host: &mut Host, name: &str) -> Result<()> {
+    match cut_off(host, link::doom_port(name)) {
+        Ok(()) => Ok(()),
+        // It isn't a port (any more), or spanning tree decides over its state.
+        Err(_) => cut_off(host, link::doom(name)),
+    }
+}
+
+/// Cuts a link off; one that doesn't exist is no error.
+fn cut_off(host: &mut Host, request: Request) -> Result<()> {
+    match host.route.run(&[request]) {
+        Err(error) if error.errno() == Some(libc::ENODEV) => Ok(()),
+        done => done,
+    }
 }

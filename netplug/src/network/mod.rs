@@ -13,6 +13,7 @@ mod attach;
 mod bandwidth;
 mod check;
 mod detach;
+mod host;
 mod setup;
 mod sweep;
 mod table;
@@ -22,16 +23,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use ipnet::IpNet;
 
 pub use self::adopt::AdoptRequest;
+use self::host::{Host, Hosts};
 use self::setup::Bridge;
 use self::sweep::Sweeper;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::ipam::pool::{self, Pool};
 use crate::ipam::store::Store;
-use crate::nft::Nft;
-use crate::rt::Route;
 
-/// A pod network. Cheap to clone; usable from several threads, and by several processes on the same state folder.
+/// A pod network. It is of the network namespace in which it is first used. Cheap to clone; usable from several threads, and by several processes on the same state folder.
 ///
 /// All methods block, for some milliseconds at most.
 #[derive(Debug, Clone)]
@@ -46,22 +46,8 @@ struct Inner {
     told: Mutex<Vec<IpNet>>,
     /// The bridge as it was last set up, to see at once whether it still is.
     bridge: Mutex<Option<Bridge>>,
+    hosts: Hosts,
     sweeper: Sweeper,
-}
-
-/// The sockets that an operation needs, opened in the host's namespace.
-struct Host {
-    route: Route,
-    nft: Nft,
-}
-
-impl Host {
-    fn open() -> Result<Host> {
-        Ok(Host {
-            route: Route::open()?,
-            nft: Nft::open()?,
-        })
-    }
 }
 
 impl Network {
@@ -86,6 +72,7 @@ impl Network {
             pools: RwLock::new(pools),
             told: Mutex::new(told),
             bridge: Mutex::new(None),
+            hosts: Hosts::default(),
             sweeper: Sweeper::default(),
         })))
     }
@@ -114,11 +101,12 @@ impl Network {
     /// # Errors
     /// Why not.
     pub fn ready(&self) -> Result<()> {
-        let mut host = Host::open()?;
-        if !host.nft.is_whole()? {
-            *self.0.bridge.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        }
-        self.bridge(&mut host).map(drop)
+        self.with_host(|host| {
+            if !host.nft.is_whole()? {
+                *self.0.bridge.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            self.bridge(host).map(drop)
+        })
     }
 
     fn pools(&self) -> Result<Vec<Pool>> {

@@ -7,6 +7,7 @@ mod layout;
 mod object;
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc;
@@ -27,6 +28,12 @@ impl Nft {
     /// In the calling thread's network namespace.
     pub(crate) fn open() -> Result<Nft> {
         Socket::open(NETLINK_NETFILTER).map(Nft)
+    }
+
+    /// Another descriptor of the socket. Closing the last one waits until the kernel has done away with what was
+    /// deleted by it, some 10 ms.
+    pub(crate) fn hold(&self) -> Result<OwnedFd> {
+        self.0.hold()
     }
 
     /// Whether the table's rules are just those that belong there.

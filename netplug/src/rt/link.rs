@@ -4,8 +4,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoPortKind, InfoVeth, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
+    InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use nix::libc;
 
@@ -308,16 +309,38 @@ pub(crate) fn set_vlan_filtering(target: Target<'_>) -> Request {
     )
 }
 
-/// Cuts a link off: down, no bridge's port any more, and in the group that [`delete_doomed`] deletes.
+/// Cuts a bridge port off: the bridge passes nothing to or from it any more. Puts it in the group that
+/// [`delete_doomed`] deletes. Other than bringing it down, this waits for nobody.
+pub(crate) fn doom_port(name: &str) -> Request {
+    let mut message = doomed(name);
+    let state = InfoBridgePort::State(BridgePortState::Disabled);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![state])),
+    ]));
+    request(
+        libc::RTM_NEWLINK,
+        0,
+        &message,
+        format!("cut off bridge port {name}"),
+    )
+}
+
+/// Brings a link down and puts it in the group that [`delete_doomed`] deletes.
 pub(crate) fn doom(name: &str) -> Request {
-    let mut message = message(Target::Name(name));
+    let mut message = doomed(name);
     message.header.change_mask = LinkFlags::Up;
-    // Without its label it is nobody's any more.
-    let label = LinkAttribute::IfAlias(String::new());
-    message
-        .attributes
-        .extend([LinkAttribute::Group(DOOMED), label, LinkAttribute::Controller(0)]);
     request(libc::RTM_SETLINK, 0, &message, format!("cut off {name}"))
+}
+
+fn doomed(name: &str) -> LinkMessage {
+    let mut message = message(Target::Name(name));
+    // Without its label it is nobody's any more.
+    message.attributes.extend([
+        LinkAttribute::Group(DOOMED),
+        LinkAttribute::IfAlias(String::new()),
+    ]);
+    message
 }
 
 /// Deletes all links that were cut off, at once. Takes the kernel some 20 ms, however many they are;

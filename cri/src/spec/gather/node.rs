@@ -92,11 +92,8 @@ fn cgroup_version() -> Result<CgroupVersion, GatherError> {
 
 fn cgroup_driver(setting: config::CgroupDriver) -> CgroupDriver {
     match setting {
-        config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+        config::CgroupDriver::Auto | config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
         config::CgroupDriver::Systemd => CgroupDriver::Systemd,
-        // sd_booted(3)
-        config::CgroupDriver::Auto if Path::new("/run/systemd/system").is_dir() => CgroupDriver::Systemd,
-        config::CgroupDriver::Auto => CgroupDriver::Cgroupfs,
     }
 }
 

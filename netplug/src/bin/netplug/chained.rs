@@ -14,10 +14,11 @@ pub(crate) fn run(call: &Call, conf: &Conf) -> Result<Value> {
     match call.command {
         Command::Add => add(call, conf),
         Command::Del => {
-            for network in [ports(conf)?, limits(conf)?] {
+            let networks = [ports(conf)?, limits(conf)?];
+            for network in &networks {
                 network.cut_off(&call.id, call.netns.as_deref(), &call.ifname)?;
             }
-            sweep::start()?;
+            sweep::start(&[&networks[0], &networks[1]])?;
             Ok(Value::Null)
         }
         Command::Check => {

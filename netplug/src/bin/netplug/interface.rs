@@ -18,8 +18,9 @@ pub(crate) fn run(call: &Call, conf: &Conf) -> Result<Value> {
     match call.command {
         Command::Add => add(call, conf),
         Command::Del => {
-            bare(conf)?.cut_off(&call.id, call.netns.as_deref(), &call.ifname)?;
-            sweep::start()?;
+            let network = bare(conf)?;
+            network.cut_off(&call.id, call.netns.as_deref(), &call.ifname)?;
+            sweep::start(&[&network])?;
             Ok(Value::Null)
         }
         Command::Check => {

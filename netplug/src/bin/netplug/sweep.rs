@@ -13,14 +13,19 @@ use crate::error::{Code, Failure, Result};
 /// The argument by which the program knows itself as that process.
 pub(crate) const ARGUMENT: &str = "sweep";
 
-/// Starts the process.
-pub(crate) fn start() -> Result<()> {
+/// Starts the process. It inherits the networks' sockets too: closing them waits as well.
+pub(crate) fn start(networks: &[&Network]) -> Result<()> {
+    let mut held = Vec::new();
+    for network in networks {
+        held.extend(network.hold()?);
+    }
+    let mut next = || held.pop().map_or_else(Stdio::null, Stdio::from);
     let spawned = Command::new("/proc/self/exe")
         .arg(ARGUMENT)
         .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdin(next())
+        .stdout(next())
+        .stderr(next())
         .process_group(0)
         .spawn();
     spawned

@@ -9,7 +9,7 @@ use pintle_tests::slot::Slot;
 pub(crate) struct Memory {
     /// The daemon's proportional share.
     pub(crate) daemon_pss: u64,
-    /// What belongs to one monitor or shim alone, on average.
+    /// What one monitor or shim has written and keeps for itself, on average.
     pub(crate) monitor_private: u64,
     /// Proportional share of one monitor or shim, on average.
     pub(crate) monitor_pss: u64,

@@ -50,7 +50,7 @@ pub(crate) fn markdown(targets: &[Target], rounds: usize) -> Result<String> {
     })?;
     writeln!(text, "\n## Memory with {IDLE_PODS} idle pods, in KiB\n")?;
     header(&mut text, targets)?;
-    line(&mut text, "monitor or shim, private", targets, |t| {
+    line(&mut text, "monitor or shim, private (dirty)", targets, |t| {
         t.memory.monitor_private.to_string()
     })?;
     line(&mut text, "monitor or shim, proportional", targets, |t| {
