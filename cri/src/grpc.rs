@@ -1,11 +1,13 @@
 //! The one place that maps errors to gRPC codes. kubelet branches on `NotFound`, `DeadlineExceeded` and `Unimplemented`,
 //! and strips `Unknown` from a failed pull so that it can match the text behind.
 
+use netplug::Error as NetworkError;
 use pintle_images::Error as ImageError;
 use pintle_runtime::Error as RuntimeError;
 use pintle_runtime::error::Kind;
 use tonic::{Code, Status};
 
+use crate::cni::CniError;
 use crate::error::Error;
 use crate::spec::gather::GatherError;
 
@@ -26,6 +28,10 @@ fn code(error: &Error) -> Code {
         Error::Shared(error) => code(error),
         Error::Images(error) => image_code(error),
         Error::Runtime(error) => runtime_code(error),
+        Error::Network(NetworkError::Invalid { .. }) | Error::Cni(CniError::Invalid { .. }) => {
+            Code::InvalidArgument
+        }
+        Error::Network(NetworkError::PortTaken { .. }) => Code::AlreadyExists,
         Error::Config(_)
         | Error::Gather(_)
         | Error::Teardown(_)

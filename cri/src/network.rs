@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use ipnet::IpNet;
-use netplug::{AttachRequest, Network, PortMap, Protocol};
+use netplug::{AttachRequest, Bandwidth, Network, PortMap, Protocol, Rate};
 
-use crate::cni::{self, Cni};
+use crate::cni::{self, BURST_BITS, Cni, Limits};
 use crate::config::NetworkConfig;
 use crate::error::{Error, IoContext as _, Result};
 use crate::paths::{Paths, PodDir};
@@ -111,11 +111,16 @@ impl PodNetwork {
     /// Of the network; the caller detaches then too, for what may be half done.
     pub async fn attach(&self, pod: &PodRecord, dir: &PodDir) -> Result<Vec<IpAddr>> {
         let netns = dir.namespace("net");
+        let limits = Limits::from_annotations(&pod.config.annotations)?;
         if pod.network == PodNetworkRecord::Cni {
             netplug::loopback_up(&netns)?;
-            return Ok(self.cni.add(&cni_pod(pod, dir)).await?.ips);
+            let pod = cni::Pod {
+                bandwidth: limits,
+                ..cni_pod(pod, dir)
+            };
+            return Ok(self.cni.add(&pod).await?.ips);
         }
-        let (builtin, request) = (self.builtin.clone(), request(pod, netns)?);
+        let (builtin, request) = (self.builtin.clone(), request(pod, netns, limits)?);
         let attach = move || -> Result<Vec<IpAddr>> {
             netplug::loopback_up(&request.netns)?;
             Ok(builtin.attach(&request)?.ips.iter().map(IpNet::addr).collect())
@@ -162,7 +167,11 @@ fn parse_cidrs(cidrs: &str) -> Result<Vec<IpNet>> {
     cidrs.split(',').map(parse).collect()
 }
 
-fn request(pod: &PodRecord, netns: PathBuf) -> Result<AttachRequest> {
+fn request(pod: &PodRecord, netns: PathBuf, limits: Limits) -> Result<AttachRequest> {
+    let rate = |bits_per_second| Rate {
+        bits_per_second,
+        burst_bits: BURST_BITS,
+    };
     let ports = pod
         .config
         .port_mappings
@@ -174,6 +183,10 @@ fn request(pod: &PodRecord, netns: PathBuf) -> Result<AttachRequest> {
         netns,
         ifname: IFNAME.to_owned(),
         ports: ports.collect::<Result<_>>()?,
+        bandwidth: Bandwidth {
+            ingress: limits.ingress.map(rate),
+            egress: limits.egress.map(rate),
+        },
         ..AttachRequest::default()
     })
 }
