@@ -136,6 +136,12 @@ async fn a_command_that_does_not_exist_fails_the_start() {
         w.warm_up(&image).await?;
         let pod_config = pod::pod(&w.slot, "start");
         let sandbox = w.cri.run_pod(&pod_config).await?;
+        // What a pod keeps once it has had a container counts as there.
+        let first = w
+            .cri
+            .create(&sandbox, &pod_config, &pod::idle("first", &image))
+            .await?;
+        w.cri.remove(&first).await?;
         let before = w.count()?;
         for (name, command) in [
             ("absent", "/no/such/program"),

@@ -85,7 +85,7 @@ fn pintle(slot: &Slot, setup: &Setup) -> String {
         "root = \"{root}/daemon\"\n\
          state = \"{state}\"\n\
          socket = \"{socket}\"\n\
-         log_level = \"debug\"\n\
+         log_level = \"info,pintle_cri=debug\"\n\
          [network]\n\
          bridge = \"{bridge}\"\n\
          ranges = [\"{subnet}\"]\n\

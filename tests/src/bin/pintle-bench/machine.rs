@@ -19,6 +19,7 @@ pub(crate) fn describe() -> Vec<String> {
             distribution()
         ),
         format!("cgroups: {}", if v2() { "v2" } else { "v1 hierarchies" }),
+        format!("load average at the end, the run's own load included: {}", load()),
     ];
     for (program, arguments) in [
         ("containerd", "--version"),
@@ -60,6 +61,14 @@ fn memory() -> String {
     let text = field("/proc/meminfo", "MemTotal");
     let kib: u64 = text.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
     format!("{} GiB", (kib + (1 << 19)) >> 20)
+}
+
+fn load() -> String {
+    first_line("/proc/loadavg")
+        .split(' ')
+        .take(3)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn distribution() -> String {
