@@ -5,6 +5,8 @@
 //! clears what was left (see [`crate::sweep`]).
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -43,19 +45,31 @@ impl Slot {
 
     /// Takes the slot with this number unless somebody holds it; does not clear it.
     pub fn try_take(number: u8) -> Result<Option<Slot>> {
-        let path = base().join(format!("{number}.lock"));
+        let path = lock_file(number);
         fs::create_dir_all(base()).with_context(|| format!("create {}", base().display()))?;
-        let file = File::options()
+        let file = match File::options()
             .create(true)
             .write(true)
             .truncate(false)
             .open(&path)
-            .with_context(|| format!("open {}", path.display()))?;
+        {
+            Ok(file) => file,
+            // Somebody who found the folder empty has just removed it.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("open {}", path.display())),
+        };
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            // An owner who ends removes the file; whoever had opened it before that holds a lock on nothing.
+            Ok(lock) if !is_still_at(&lock, &path) => Ok(None),
             Ok(lock) => Ok(Some(Slot { number, _lock: lock })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(errno).with_context(|| format!("lock {}", path.display())),
         }
+    }
+
+    /// The slots that somebody has taken and not given back: running, or killed.
+    pub fn numbers_in_use() -> Vec<u8> {
+        (0..SLOTS).filter(|number| lock_file(*number).exists()).collect()
     }
 
     /// The slot's number.
@@ -97,7 +111,21 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         sweep::sweep(self);
+        // The file goes before the lock on it does.
+        let _ = fs::remove_file(lock_file(self.number));
+        let _ = fs::remove_dir(base());
     }
+}
+
+fn is_still_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+fn lock_file(number: u8) -> PathBuf {
+    base().join(format!("{number}.lock"))
 }
 
 fn base() -> PathBuf {
