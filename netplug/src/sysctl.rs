@@ -35,23 +35,29 @@ fn write(path: &Path, value: &str) -> Result<()> {
     fs::write(path, value).io("write", path)
 }
 
-/// The settings of one interface in one family, held open: the way to them gets longer the more network namespaces
-/// there are, since all of them have folders of the same names.
-pub(crate) struct Interface {
+/// A folder of settings, held open: the way to it gets longer the more network namespaces there are, since all
+/// of them have folders of the same names.
+pub(crate) struct Folder {
     dir: OwnedFd,
     path: PathBuf,
 }
 
-impl Interface {
-    /// `family` as `ipv4`; `None` if the kernel hasn't that family, or the interface no part in it.
-    pub(crate) fn open(family: &str, name: &str) -> Result<Option<Interface>> {
-        let path = Path::new(ROOT).join(family).join("conf").join(name);
-        match open(
-            &path,
-            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        ) {
-            Ok(dir) => Ok(Some(Interface { dir, path })),
+impl Folder {
+    /// That of one interface; `family` as `ipv4`. `None` if the kernel hasn't that family, or the interface no part
+    /// in it.
+    pub(crate) fn of_interface(family: &str, name: &str) -> Result<Option<Folder>> {
+        Folder::open(Path::new(ROOT).join(family).join("conf").join(name))
+    }
+
+    /// That which holds the folders of all interfaces.
+    pub(crate) fn of_interfaces(family: &str) -> Result<Option<Folder>> {
+        Folder::open(Path::new(ROOT).join(family).join("conf"))
+    }
+
+    fn open(path: PathBuf) -> Result<Option<Folder>> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match open(&path, flags, Mode::empty()) {
+            Ok(dir) => Ok(Some(Folder { dir, path })),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(errno).io("open", &path),
         }
@@ -70,13 +76,13 @@ impl Interface {
 
 /// Sets an interface's setting, where the kernel has it.
 pub(crate) fn set_interface(family: &str, interface: &str, key: &str, value: &str) -> Result<()> {
-    Interface::open(family, interface)?.map_or(Ok(()), |settings| settings.set(key, value))
+    Folder::of_interface(family, interface)?.map_or(Ok(()), |settings| settings.set(key, value))
 }
 
 /// Makes an interface of the host deaf to router advertisements, by which a pod could make itself the host's
 /// gateway, and its IPv6 addresses usable at once (no duplicate address detection).
 pub(crate) fn tame_ipv6(interface: &str) -> Result<()> {
-    let Some(settings) = Interface::open("ipv6", interface)? else {
+    let Some(settings) = Folder::of_interface("ipv6", interface)? else {
         return Ok(());
     };
     settings.set("accept_ra", "0")?;

@@ -188,6 +188,29 @@ fn what_others_flush_is_put_back() {
 }
 
 #[test]
+fn the_table_can_be_read_by_people() {
+    let setup = setup();
+    let _pod = setup.pod(
+        "a",
+        &[
+            port(Protocol::Tcp, 8080, 80, None),
+            port(Protocol::Sctp, 9, 9, Some("192.0.2.1")),
+        ],
+    );
+    let table = setup.node.ns.nft("list table inet pintle");
+    for part in [
+        r#"elements = { "pintle0" }"#,
+        "tcp . 8080 : 10.66.0.2 . 80",
+        "192.0.2.1 . sctp . 9 : 10.66.0.2 . 9",
+        "tcp . 8080 : fd66::2 . 80",
+        "224.0.0.0/4",
+        "masquerade",
+    ] {
+        assert!(table.contains(part), "{part} in {table}");
+    }
+}
+
+#[test]
 fn rules_of_others_stay() {
     let setup = setup();
     let node = &setup.node.ns;
@@ -202,4 +225,46 @@ fn rules_of_others_stay() {
     assert!(setup.world.ask_tcp((ip("192.0.2.1"), 7777)).is_some());
     node.run(|| setup.network.detach("a", None, "eth0").expect("detach"));
     assert_eq!(node.nft("list table ip other"), before);
+}
+
+#[test]
+fn a_stream_that_began_before_the_pod_reaches_it_and_ends_with_it() {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    let setup = setup();
+    let _other = setup.pod("other", &[]);
+    let sender = setup.world.run(|| UdpSocket::bind("192.0.2.9:0").expect("bind"));
+    let listen = |pod: &Pod| {
+        let socket = pod.ns.run(|| UdpSocket::bind("0.0.0.0:53").expect("bind"));
+        socket
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .expect("timeout");
+        socket
+    };
+    let hears = |server: &UdpSocket| {
+        (0..10).any(|_| {
+            // The host answers that nobody is there, which the next call then tells.
+            let _ = sender.send_to(b"hello", "192.0.2.1:5353");
+            let _ = sender.send_to(b"hello", "192.0.2.1:5353");
+            server.recv_from(&mut [0; 16]).is_ok()
+        })
+    };
+    let _ = sender.send_to(b"hello", "192.0.2.1:5353");
+    let map = [port(Protocol::Udp, 5353, 53, None)];
+    let first = setup.pod("a", &map);
+    assert!(
+        hears(&listen(&first)),
+        "the stream was remembered as the host's own"
+    );
+    setup
+        .node
+        .ns
+        .run(|| setup.network.detach("a", None, "eth0"))
+        .expect("detach");
+    let second = setup.pod("b", &map);
+    assert!(
+        hears(&listen(&second)),
+        "the stream was remembered as the first pod's"
+    );
 }

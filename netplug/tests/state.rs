@@ -187,6 +187,31 @@ fn a_node_gets_its_ranges_later_and_keeps_them() {
 }
 
 #[test]
+fn gateways_of_former_ranges_go_with_their_last_pod() {
+    let node = Node::new();
+    let network = node.network(&[]);
+    let addresses = || node.ns.ip("-4 -o addr show pintle0");
+    let tell = |range: &str| {
+        network.set_ranges(vec![net(range)]).expect("ranges");
+        node.ns.run(|| network.ready()).expect("ready");
+    };
+    tell("10.70.0.0/24");
+    node.ns.ip("addr add 10.99.0.1/24 dev pintle0");
+    let _pod = node.pod(&network, "a");
+    tell("10.71.0.0/24");
+    assert!(addresses().contains("10.70.0.1/24") && addresses().contains("10.71.0.1/24"));
+    node.ns.run(|| network.detach("a", None, "eth0")).expect("detach");
+    tell("10.72.0.0/24");
+    let left = addresses();
+    assert!(
+        !left.contains("10.70.0.1/24") && !left.contains("10.71.0.1/24"),
+        "{left}"
+    );
+    assert!(left.contains("10.72.0.1/24"), "{left}");
+    assert!(left.contains("10.99.0.1/24"), "another's address stays: {left}");
+}
+
+#[test]
 fn what_another_boot_left_is_thrown_away() {
     let node = Node::new();
     let network = node.network(&["10.66.0.0/24"]);

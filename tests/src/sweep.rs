@@ -25,7 +25,7 @@ pub fn sweep(slot: &Slot) {
         unmount_below(&folder);
     }
     remove_links(slot);
-    firewall::remove_elements(slot);
+    firewall::clear(slot);
     remove_cgroups(&slot.cgroup());
     if std::env::var_os("PINTLE_TEST_KEEP").is_none() {
         let _ = fs::remove_dir_all(slot.state());

@@ -320,4 +320,6 @@ async fn detached<T: Send + 'static>(
 }
 
 #[cfg(test)]
+mod debian;
+#[cfg(test)]
 mod tests;

@@ -15,9 +15,10 @@ use crate::netlink::Request;
 use crate::netns::Netns;
 use crate::nft::elements;
 use crate::request::{AttachRequest, Attachment, format_mac, real_ports};
-use crate::rt::link::{self, Target, VethPair};
+use crate::rt::link::{self, Target};
+use crate::rt::make::{self, VethPair};
 use crate::rt::{Route, addr, port, route};
-use crate::sysctl::{self, Interface};
+use crate::sysctl::{self, Folder};
 
 impl Network {
     /// Gives a pod its interface: a veth pair, addresses, routes, masquerade, host ports, limits. Also brings the
@@ -88,14 +89,18 @@ impl Network {
         let announce = record.mac != mac_of_addresses(record.ips().first().copied());
         // The pod's end comes up before the host's, which so comes up with a carrier, and once: for each change
         // of a port the bridge goes through all of them.
-        let ipv6 = netns.run(|| {
+        netns.run(|| {
             self.make_pair(&mut host.route, bridge, netns, record)?;
             self.set_up_pod(record, announce)
         })?;
         let name = record.host_interface.as_str();
+        if let Some(settings) = &host.ipv6 {
+            // A bridge port needs no IPv6 of its own, and whatever comes and goes would have to look at its routes.
+            settings.set(&format!("{name}/disable_ipv6"), "1")?;
+        }
         let alias = self.alias(&record.id, &record.ifname);
         host.route
-            .run(&[link::start_port(name, self.0.config.hairpin, &alias, ipv6)])?;
+            .run(&[make::start_port(name, self.0.config.hairpin, &alias)])?;
         if !record.bandwidth.is_empty() || self.0.config.vlan.is_some() {
             let port = host
                 .route
@@ -126,7 +131,7 @@ impl Network {
     /// Makes the pair, the host's end a port of the bridge. The socket is the host's.
     fn make_pair(&self, socket: &mut Route, bridge: Bridge, netns: &Netns, record: &Record) -> Result<()> {
         let name = record.host_interface.as_str();
-        let create = [link::create_veth(&VethPair {
+        let create = [make::create_veth(&VethPair {
             name,
             master: bridge.index,
             mtu: bridge.mtu,
@@ -158,12 +163,12 @@ impl Network {
         }
     }
 
-    /// The pod's side, by a thread inside its namespace. Tells whether there is IPv6.
-    fn set_up_pod(&self, record: &Record, announce: bool) -> Result<bool> {
+    /// The pod's side, by a thread inside its namespace.
+    fn set_up_pod(&self, record: &Record, announce: bool) -> Result<()> {
         let dad = self.0.config.duplicate_detection;
         let name = record.ifname.as_str();
         let wants_ipv6 = record.addresses.iter().any(|address| address.addr().is_ipv6());
-        let settings = Interface::open("ipv6", name)?;
+        let settings = Folder::of_interface("ipv6", name)?;
         if let Some(settings) = &settings {
             // Another pod's router advertisement could make that pod this one's gateway.
             settings.set("accept_ra", "0")?;
@@ -186,7 +191,7 @@ impl Network {
         let mut addresses = record.addresses.clone();
         if settings.is_some() && !dad {
             // An address that it makes itself would be announced to every pod on the bridge, and tested first.
-            requests.push(link::give_no_ipv6(link.index));
+            requests.push(make::give_no_ipv6(link.index));
             addresses.extend(wants_ipv6.then(|| addr::link_local(record.mac)));
         }
         requests.extend(
@@ -196,8 +201,7 @@ impl Network {
         );
         requests.push(link::set_up(Target::Index(link.index)));
         requests.extend(self.pod_routes(link.index, record));
-        socket.run(&requests)?;
-        Ok(settings.is_some())
+        socket.run(&requests)
     }
 
     fn pod_routes(&self, index: u32, record: &Record) -> Vec<Request> {
@@ -255,7 +259,8 @@ pub(super) fn add_elements(host: &mut Host, record: &Record) -> Result<()> {
             },
             _ => error,
         }
-    })
+    })?;
+    host.nft.forget_streams(&record.ports)
 }
 
 /// A 64-bit FNV-1a hash.

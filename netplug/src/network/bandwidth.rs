@@ -12,6 +12,7 @@ use crate::ipam::record::Record;
 use crate::netlink::Request;
 use crate::request::Rate;
 use crate::rt::link::{self, Link, Target};
+use crate::rt::make;
 use crate::rt::tc;
 
 /// Puts the record's limits on the host's end of the pod's pair.
@@ -21,11 +22,11 @@ pub(super) fn limit(host: &mut Host, port: &Link, record: &Record) -> Result<()>
     }
     if let Some(rate) = record.bandwidth.egress {
         let name = ifb_name(&record.id, &record.ifname);
-        match host.route.run(&[link::create_ifb(&name, port.mtu)]) {
+        match host.route.run(&[make::create_ifb(&name, port.mtu)]) {
             // One that was cut off and isn't deleted yet, or that a crash left.
             Err(error) if error.errno() == Some(libc::EEXIST) => {
                 host.route.try_all(&[link::delete(Target::Name(&name))])?;
-                host.route.run(&[link::create_ifb(&name, port.mtu)])?;
+                host.route.run(&[make::create_ifb(&name, port.mtu)])?;
             }
             done => done?,
         }

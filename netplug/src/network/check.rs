@@ -68,7 +68,11 @@ fn check_pod(record: &Record) -> Result<()> {
     let link = socket.link(&record.ifname)?.filter(|link| link.up);
     let link = link.ok_or_else(|| missing(format!("interface {}", record.ifname)))?;
     let present = socket.addresses(link.index)?;
-    match record.addresses.iter().find(|address| !present.contains(address)) {
+    match record
+        .addresses
+        .iter()
+        .find(|address| !present.iter().any(|one| one.net == **address))
+    {
         Some(address) => Err(missing(format!("address {address}"))),
         None => Ok(()),
     }

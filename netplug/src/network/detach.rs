@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::ipam::record::Record;
 use crate::netlink::Request;
 use crate::request::check_key;
-use crate::rt::link;
+use crate::rt::doom;
 
 impl Network {
     /// Takes a pod's interface away and frees its addresses and ports. Succeeds for what is half there, was never
@@ -108,7 +108,7 @@ impl Network {
         let ips = self.0.store.addresses_of(id, ifname)?;
         host.nft.delete_addresses(&ips)?;
         cut_off_port(host, &host_interface(id, ifname))?;
-        cut_off(host, link::doom(&ifb_name(id, ifname)))?;
+        cut_off(host, doom::doom(&ifb_name(id, ifname)))?;
         self.0.store.release(id, ifname, &ips)
     }
 
@@ -116,21 +116,22 @@ impl Network {
     pub(super) fn take_down(&self, host: &mut Host, record: &Record) -> Result<()> {
         let mut errors = Vec::new();
         errors.extend(host.nft.delete(&record.entries()).err());
+        errors.extend(host.nft.forget_streams(&record.ports).err());
         if !record.adopted {
             errors.extend(cut_off_port(host, &record.host_interface).err());
         }
         if record.bandwidth.egress.is_some() {
-            errors.extend(cut_off(host, link::doom(&ifb_name(&record.id, &record.ifname))).err());
+            errors.extend(cut_off(host, doom::doom(&ifb_name(&record.id, &record.ifname))).err());
         }
         Error::collect(errors)
     }
 }
 
 fn cut_off_port(host: &mut Host, name: &str) -> Result<()> {
-    match cut_off(host, link::doom_port(name)) {
+    match cut_off(host, doom::doom_port(name)) {
         Ok(()) => Ok(()),
         // It isn't a port (any more), or spanning tree decides over its state.
-        Err(_) => cut_off(host, link::doom(name)),
+        Err(_) => cut_off(host, doom::doom(name)),
     }
 }
 

@@ -10,6 +10,7 @@ use super::Network;
 use crate::error::Result;
 use crate::nft::Nft;
 use crate::rt::Route;
+use crate::sysctl::Folder;
 
 /// As many are kept as operations may reasonably run at once.
 const KEPT: usize = 16;
@@ -18,6 +19,8 @@ const KEPT: usize = 16;
 pub(super) struct Host {
     pub(super) route: Route,
     pub(super) nft: Nft,
+    /// The IPv6 settings of the host's interfaces.
+    pub(super) ipv6: Option<Folder>,
 }
 
 /// Those that nobody uses at the moment.
@@ -40,6 +43,7 @@ impl Network {
             None => Host {
                 route: Route::open()?,
                 nft: Nft::open()?,
+                ipv6: Folder::of_interfaces("ipv6")?,
             },
         };
         let outcome = work(&mut host);

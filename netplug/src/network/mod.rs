@@ -13,6 +13,7 @@ mod attach;
 mod bandwidth;
 mod check;
 mod detach;
+mod gateway;
 mod host;
 mod setup;
 mod sweep;

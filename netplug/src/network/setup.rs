@@ -10,7 +10,8 @@ use super::{Host, Network};
 use crate::error::{Error, Result};
 use crate::ipam::pool::Pool;
 use crate::rt::link::{self, Link, Target};
-use crate::rt::{addr, port};
+use crate::rt::make;
+use crate::rt::port;
 use crate::sysctl;
 
 /// Where there is no uplink to take it from.
@@ -102,7 +103,7 @@ impl Network {
             Some(mtu) => mtu,
             None => uplink_mtu(host)?,
         };
-        match host.route.run(&[link::create_bridge(name, mtu, vlan)]) {
+        match host.route.run(&[make::create_bridge(name, mtu, vlan)]) {
             Err(error) if error.errno() == Some(libc::EEXIST) => {}
             done => done?,
         }
@@ -145,7 +146,7 @@ impl Network {
         host.route.run(&[port::bridge_joins_vlan(bridge.index, vlan)])?;
         match host
             .route
-            .run(&[link::create_vlan(&name, bridge.index, vlan, bridge.mtu)])
+            .run(&[make::create_vlan(&name, bridge.index, vlan, bridge.mtu)])
         {
             Err(error) if error.errno() == Some(libc::EEXIST) => {}
             done => done?,
@@ -156,39 +157,6 @@ impl Network {
             .ok_or_else(|| Error::NoInterface { name: name.clone() })?;
         sysctl::tame_ipv6(&name)?;
         Ok((link.index, name))
-    }
-
-    fn set_up_gateways(&self, host: &mut Host, index: u32, interface: &str, pools: &[Pool]) -> Result<()> {
-        let present = host.route.addresses(index)?;
-        for span in pools.iter().flat_map(|pool| &pool.0) {
-            if span.is_ipv4() {
-                sysctl::forward_ipv4()?;
-                // For host ports reached through 127.0.0.1; the table's guard chain keeps pods out of 127.0.0.0/8.
-                sysctl::set_interface("ipv4", interface, "route_localnet", "1")?;
-            } else {
-                sysctl::forward_ipv6()?;
-                sysctl::enable_ipv6(interface)?;
-            }
-            let prefix = span.subnet.prefix_len();
-            let Ok(gateway) = IpNet::new(span.gateway, prefix) else {
-                continue;
-            };
-            if present.contains(&gateway) {
-                continue;
-            }
-            if let Some(other) = present.iter().find(|address| address.trunc() == span.subnet) {
-                if !self.0.config.force_address {
-                    let reason = format!("{interface} already has {other} in that range");
-                    return Err(Error::invalid("gateway", gateway, reason));
-                }
-                host.route.run(&[addr::delete(index, interface, *other)])?;
-            }
-            match host.route.run(&[addr::add(index, interface, gateway, false)]) {
-                Err(error) if error.errno() == Some(libc::EEXIST) => {}
-                done => done?,
-            }
-        }
-        Ok(())
     }
 }
 

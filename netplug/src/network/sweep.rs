@@ -11,7 +11,8 @@ use nix::libc;
 
 use super::Network;
 use crate::error::{IoContext, Result};
-use crate::rt::{Route, link};
+use crate::rt::Route;
+use crate::rt::doom;
 
 /// How long to wait for more to delete: deletions keep the kernel's lock that every other change waits for.
 const GATHER: Duration = Duration::from_millis(20);
@@ -89,7 +90,7 @@ impl Network {
 }
 
 fn sweep(socket: &mut Route) -> Result<()> {
-    match socket.run(&[link::delete_doomed()]) {
+    match socket.run(&[doom::delete_doomed()]) {
         Err(error) if error.errno() == Some(libc::ENODEV) => Ok(()),
         done => done,
     }

@@ -49,13 +49,13 @@ pub(crate) enum Set {
 }
 
 /// nft's numbers of data types, so that `nft list` can show the sets; concatenations are made of 6-bit digits.
-mod datatype {
-    pub(super) const IPV4: u32 = 7;
-    pub(super) const IPV6: u32 = 8;
-    pub(super) const PROTOCOL: u32 = 12;
-    pub(super) const SERVICE: u32 = 13;
-    pub(super) const IFNAME: u32 = 41;
-    pub(super) const fn join(first: u32, second: u32) -> u32 {
+pub(super) mod datatype {
+    pub(in crate::nft) const IPV4: u32 = 7;
+    pub(in crate::nft) const IPV6: u32 = 8;
+    pub(in crate::nft) const PROTOCOL: u32 = 12;
+    pub(in crate::nft) const SERVICE: u32 = 13;
+    pub(in crate::nft) const IFNAME: u32 = 41;
+    pub(in crate::nft) const fn join(first: u32, second: u32) -> u32 {
         first << 6 | second
     }
 }

@@ -1,5 +1,6 @@
 //! The nf_tables side: one table of our own, changed in transactions.
 
+mod conntrack;
 pub(crate) mod elements;
 mod expr;
 mod inside;

@@ -3,7 +3,7 @@
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 
 use super::expr::Program;
-use super::layout::{Hook, Set, TABLE};
+use super::layout::{Hook, Set, TABLE, datatype};
 use crate::netlink::Request;
 use crate::netlink::wire::Attrs;
 
@@ -94,6 +94,10 @@ pub(super) fn add_set(set: Set, id: u32) -> Request {
         body.be32(6, data_type).be32(7, length);
     }
     body.be32(10, id);
+    if declaration.key_type == datatype::IFNAME {
+        // For nft, which shows names only if it is told their byte order: NFTNL_UDATA_SET_KEYBYTEORDER, 4 bytes, host's.
+        body.bytes(13, &[0, 4, 1, 0, 0, 0]);
+    }
     object(
         NEWSET,
         NLM_F_CREATE,

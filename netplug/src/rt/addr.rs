@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv6Net};
 use netlink_packet_core::NLM_F_CREATE;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
+};
 use nix::libc;
 
 use super::{Route, request};
@@ -17,30 +19,65 @@ use crate::netlink::wire::find;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 
+/// `IFA_PROTO`: who has given an address; from Linux 5.18 on.
+const IFA_PROTO: u16 = 11;
+/// The mark of gateway addresses: "p".
+const OURS: u8 = b'p';
+
+/// An address of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) net: IpNet,
+    /// It bears the mark of [`add_gateway`].
+    pub(crate) ours: bool,
+}
+
 impl Route {
     /// The addresses of a link with their prefix lengths; IPv6 link-local ones left out.
-    pub(crate) fn addresses(&mut self, index: u32) -> Result<Vec<IpNet>> {
-        let mut found: Vec<IpNet> = Vec::new();
+    pub(crate) fn addresses(&mut self, index: u32) -> Result<Vec<Address>> {
+        let mut found: Vec<Address> = Vec::new();
         let message = AddressMessage::default();
-        self.0.dump(
-            &request(libc::RTM_GETADDR, 0, &message, "list addresses".into()),
-            |payload| {
-                if let Some((owner, address)) = parse(payload)
-                    && owner == index
-                    && !found.contains(&address)
-                {
-                    found.push(address);
-                }
-                Ok(())
-            },
-        )?;
+        let request = request(libc::RTM_GETADDR, 0, &message, "list addresses".into());
+        self.0.dump(&request, |payload| {
+            if let Some((owner, address)) = parse(payload)
+                && owner == index
+                && !found.contains(&address)
+            {
+                found.push(address);
+            }
+            Ok(())
+        })?;
         Ok(found)
     }
+}
+
+/// Gives a link an address of the host's, marked so that it is known again when it isn't wanted any more.
+pub(crate) fn add_gateway(index: u32, name: &str, address: IpNet) -> Request {
+    let mut message = addition(index, address, false);
+    message
+        .attributes
+        .push(AddressAttribute::Protocol(AddressProtocol::Other(OURS)));
+    request(
+        libc::RTM_NEWADDR,
+        NLM_F_CREATE,
+        &message,
+        format!("add address {address} to {name}"),
+    )
 }
 
 /// Gives a link an address. Unless `dad`, IPv6 addresses are usable at once: no duplicate address detection, since
 /// the allocator knows that there is no duplicate.
 pub(crate) fn add(index: u32, name: &str, address: IpNet, dad: bool) -> Request {
+    let message = addition(index, address, dad);
+    request(
+        libc::RTM_NEWADDR,
+        NLM_F_CREATE,
+        &message,
+        format!("add address {address} to {name}"),
+    )
+}
+
+fn addition(index: u32, address: IpNet, dad: bool) -> AddressMessage {
     let mut message = base(index, address);
     match address {
         IpNet::V4(net) if net.prefix_len() < 31 => {
@@ -56,12 +93,7 @@ pub(crate) fn add(index: u32, name: &str, address: IpNet, dad: bool) -> Request 
         }
         _ => {}
     }
-    request(
-        libc::RTM_NEWADDR,
-        NLM_F_CREATE,
-        &message,
-        format!("add address {address} to {name}"),
-    )
+    message
 }
 
 /// The IPv6 link-local address that goes with a hardware address (RFC 4291, appendix A).
@@ -105,7 +137,7 @@ fn base(index: u32, address: IpNet) -> AddressMessage {
 }
 
 /// Index and address out of a `struct ifaddrmsg` (family, prefix length, flags, scope, index) and its attributes.
-fn parse(payload: &[u8]) -> Option<(u32, IpNet)> {
+fn parse(payload: &[u8]) -> Option<(u32, Address)> {
     let prefix = *payload.get(1)?;
     let index = u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
     let attributes = payload.get(8..)?;
@@ -117,7 +149,14 @@ fn parse(payload: &[u8]) -> Option<(u32, IpNet)> {
     if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
         return None;
     }
-    Some((index, IpNet::new(address, prefix).ok()?))
+    let ours = find(attributes, IFA_PROTO) == Some(&[OURS][..]);
+    Some((
+        index,
+        Address {
+            net: IpNet::new(address, prefix).ok()?,
+            ours,
+        },
+    ))
 }
 
 #[cfg(test)]

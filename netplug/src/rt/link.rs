@@ -1,12 +1,7 @@
 //! Links: look up, create, change, delete.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
-
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
-    InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags,
-    LinkInfo, LinkMessage,
+    InfoBridge, InfoData, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use nix::libc;
 
@@ -17,9 +12,6 @@ use crate::netlink::{Request, decode};
 
 /// Loopback is always the first link of a network namespace.
 pub(crate) const LOOPBACK: u32 = 1;
-
-/// The link group of what is to be deleted: "pint".
-const DOOMED: u32 = 0x7069_6e74;
 
 /// `IFLA_*` numbers of `linux/if_link.h`, for reading.
 mod ifla {
@@ -66,18 +58,6 @@ impl std::fmt::Display for Target<'_> {
             Target::Name(name) => f.write_str(name),
         }
     }
-}
-
-/// A veth pair to be made: one end here, the other in another namespace.
-#[derive(Debug)]
-pub(crate) struct VethPair<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) master: u32,
-    pub(crate) mtu: u32,
-    pub(crate) mac: [u8; 6],
-    pub(crate) peer_name: &'a str,
-    pub(crate) peer_netns: BorrowedFd<'a>,
-    pub(crate) peer_mac: [u8; 6],
 }
 
 impl Route {
@@ -131,132 +111,13 @@ impl Route {
     }
 }
 
-fn message(target: Target<'_>) -> LinkMessage {
+pub(super) fn message(target: Target<'_>) -> LinkMessage {
     let mut message = LinkMessage::default();
     match target {
         Target::Index(index) => message.header.index = index,
         Target::Name(name) => message.attributes.push(LinkAttribute::IfName(name.to_owned())),
     }
     message
-}
-
-/// Creates a bridge, down. With `vlan`, ports are separated by VLAN.
-pub(crate) fn create_bridge(name: &str, mtu: u32, vlan: bool) -> Request {
-    let mut message = message(Target::Name(name));
-    // A forwarding delay of zero and no spanning tree: a pod's first packet must not wait.
-    // Without a querier, listening to group memberships brings nothing, and costs time for every port whenever
-    // one comes or goes.
-    let mut data = vec![InfoBridge::ForwardDelay(0), InfoBridge::MulticastSnooping(false)];
-    if vlan {
-        data.push(InfoBridge::VlanFiltering(true));
-    }
-    message.attributes.push(LinkAttribute::Mtu(mtu));
-    message.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::Kind(InfoKind::Bridge),
-        LinkInfo::Data(InfoData::Bridge(data)),
-    ]));
-    request(
-        libc::RTM_NEWLINK,
-        NLM_F_CREATE | NLM_F_EXCL,
-        &message,
-        format!("create bridge {name}"),
-    )
-}
-
-/// Creates a VLAN interface on a link, up.
-pub(crate) fn create_vlan(name: &str, lower: u32, vlan: u16, mtu: u32) -> Request {
-    let mut message = up(message(Target::Name(name)));
-    message.attributes.extend([
-        LinkAttribute::Link(lower),
-        LinkAttribute::Mtu(mtu),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Vlan),
-            LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(vlan)])),
-        ]),
-    ]);
-    request(
-        libc::RTM_NEWLINK,
-        NLM_F_CREATE | NLM_F_EXCL,
-        &message,
-        format!("create VLAN interface {name}"),
-    )
-}
-
-/// Creates an ifb device, up. Packets redirected to it pass its queueing discipline and come back.
-pub(crate) fn create_ifb(name: &str, mtu: u32) -> Request {
-    let mut message = up(message(Target::Name(name)));
-    message.attributes.push(LinkAttribute::Mtu(mtu));
-    message
-        .attributes
-        .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Ifb)]));
-    request(
-        libc::RTM_NEWLINK,
-        NLM_F_CREATE | NLM_F_EXCL,
-        &message,
-        format!("create ifb device {name}"),
-    )
-}
-
-/// Creates a veth pair, both ends down, the peer right in its namespace.
-pub(crate) fn create_veth(pair: &VethPair<'_>) -> Request {
-    let mut peer = message(Target::Name(pair.peer_name));
-    peer.attributes.extend([
-        LinkAttribute::Mtu(pair.mtu),
-        LinkAttribute::Address(pair.peer_mac.to_vec()),
-        LinkAttribute::NetNsFd(pair.peer_netns.as_raw_fd()),
-    ]);
-    let mut message = message(Target::Name(pair.name));
-    message.attributes.extend([
-        LinkAttribute::Mtu(pair.mtu),
-        LinkAttribute::Address(pair.mac.to_vec()),
-        LinkAttribute::Controller(pair.master),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-        ]),
-    ]);
-    let what = format!("create veth pair {} and {}", pair.name, pair.peer_name);
-    request(libc::RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &message, what)
-}
-
-/// Sets up the host's end of a pod's pair as a bridge port and brings it up. `ipv6` if the link may have IPv6.
-pub(crate) fn start_port(name: &str, hairpin: bool, alias: &str, ipv6: bool) -> Request {
-    let mut message = up(message(Target::Name(name)));
-    message.attributes.extend([
-        LinkAttribute::IfAlias(alias.to_owned()),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
-                hairpin,
-            )])),
-        ]),
-    ]);
-    // A bridge port needs no address of its own.
-    message.attributes.extend(ipv6.then(no_own_ipv6));
-    // RTM_NEWLINK without NLM_F_CREATE: RTM_SETLINK leaves port attributes alone.
-    request(
-        libc::RTM_NEWLINK,
-        0,
-        &message,
-        format!("bring up bridge port {name}"),
-    )
-}
-
-/// Lets a link have no IPv6 address but those that it is given.
-pub(crate) fn give_no_ipv6(index: u32) -> Request {
-    let mut message = message(Target::Index(index));
-    message.attributes.push(no_own_ipv6());
-    request(
-        libc::RTM_SETLINK,
-        0,
-        &message,
-        format!("keep link {index} from making IPv6 addresses"),
-    )
-}
-
-fn no_own_ipv6() -> LinkAttribute {
-    let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])])
 }
 
 /// Brings a link up.
@@ -309,59 +170,12 @@ pub(crate) fn set_vlan_filtering(target: Target<'_>) -> Request {
     )
 }
 
-/// Cuts a bridge port off: the bridge passes nothing to or from it any more. Puts it in the group that
-/// [`delete_doomed`] deletes. Other than bringing it down, this waits for nobody.
-pub(crate) fn doom_port(name: &str) -> Request {
-    let mut message = doomed(name);
-    let state = InfoBridgePort::State(BridgePortState::Disabled);
-    message.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(vec![state])),
-    ]));
-    request(
-        libc::RTM_NEWLINK,
-        0,
-        &message,
-        format!("cut off bridge port {name}"),
-    )
-}
-
-/// Brings a link down and puts it in the group that [`delete_doomed`] deletes.
-pub(crate) fn doom(name: &str) -> Request {
-    let mut message = doomed(name);
-    message.header.change_mask = LinkFlags::Up;
-    request(libc::RTM_SETLINK, 0, &message, format!("cut off {name}"))
-}
-
-fn doomed(name: &str) -> LinkMessage {
-    let mut message = message(Target::Name(name));
-    // Without its label it is nobody's any more.
-    message.attributes.extend([
-        LinkAttribute::Group(DOOMED),
-        LinkAttribute::IfAlias(String::new()),
-    ]);
-    message
-}
-
-/// Deletes all links that were cut off, at once. Takes the kernel some 20 ms, however many they are;
-/// `ENODEV` if there are none.
-pub(crate) fn delete_doomed() -> Request {
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::Group(DOOMED));
-    request(
-        libc::RTM_DELLINK,
-        0,
-        &message,
-        "delete links that were cut off".into(),
-    )
-}
-
 /// Deletes a link; with a veth end goes its peer.
 pub(crate) fn delete(target: Target<'_>) -> Request {
     request(libc::RTM_DELLINK, 0, &message(target), format!("delete {target}"))
 }
 
-fn up(mut message: LinkMessage) -> LinkMessage {
+pub(super) fn up(mut message: LinkMessage) -> LinkMessage {
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
     message

@@ -4,7 +4,9 @@
 //! what is needed, so that attributes which a newer kernel adds can't make an answer unreadable.
 
 pub(crate) mod addr;
+pub(crate) mod doom;
 pub(crate) mod link;
+pub(crate) mod make;
 pub(crate) mod port;
 pub(crate) mod route;
 pub(crate) mod tc;

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses another part")]
 
+pub mod cni;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

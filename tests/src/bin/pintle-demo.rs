@@ -1,12 +1,24 @@
 //! The demo: a pod from its image to its removal, each step said and shown. `hack/demo` builds and calls it.
 
+use std::process::ExitCode;
+
 use anyhow::{Context, Result, ensure};
 use k8s_cri::v1::{StatusRequest, VersionRequest};
 use pintle_tests::world::{Running, World};
 use pintle_tests::{host, http, image, pod, server::Setup, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pintle-demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -46,7 +58,7 @@ async fn demo() -> Result<()> {
 async fn steps(world: &World) -> Result<()> {
     introduce(world).await?;
     let reference = pull(world).await?;
-    let running = run(world, &reference).await?;
+    let running = start(world, &reference).await?;
     look(world, &running).await?;
     remove(world, &running, &reference).await
 }
@@ -88,7 +100,7 @@ async fn pull(world: &World) -> Result<String> {
     Ok(reference)
 }
 
-async fn run(world: &World, reference: &str) -> Result<Running> {
+async fn start(world: &World, reference: &str) -> Result<Running> {
     step("Run a pod with a web server in it (crictl runp, create, start)");
     let config = pod::pod(&world.slot, "demo");
     let script = "httpd -p 8080 -h /www; echo \"hello from $(hostname)\"; trap 'echo bye; exit 0' TERM; sleep 86400 & wait";

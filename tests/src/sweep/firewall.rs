@@ -1,21 +1,56 @@
-//! Takes a slot's elements out of Pintle's nftables table, which all daemons of a host share.
+//! Takes a slot's elements out of Pintle's nftables table, which all daemons of a host share, and what CNI programs
+//! left of it in the table that iptables keeps.
 
 use serde_json::Value;
 
 use crate::host;
 use crate::slot::Slot;
 
-const TABLE: [&str; 3] = ["table", "inet", "pintle"];
+/// Deletes what names the slot's bridge or addresses.
+pub(super) fn clear(slot: &Slot) {
+    remove_elements(slot);
+    remove_cni_rules(slot);
+}
 
-/// Deletes what names the slot's bridge or addresses. No table, no nft: nothing to do.
-pub(super) fn remove_elements(slot: &Slot) {
-    let arguments = [&["--json", "list"], TABLE.as_slice()].concat();
-    let Ok(text) = host::run("nft", &arguments) else {
-        return;
-    };
-    let listed: Value = serde_json::from_str(&text).unwrap_or_default();
-    let objects = listed["nftables"].as_array().into_iter().flatten();
-    for set in objects.filter_map(|object| object.get("set").or_else(|| object.get("map"))) {
+/// The objects of a table; none without such a table, or without nft.
+fn list(family: &str, table: &str) -> Vec<Value> {
+    let text = host::run("nft", &["--json", "--handle", "list", "table", family, table]).unwrap_or_default();
+    let mut listed: Value = serde_json::from_str(&text).unwrap_or_default();
+    match listed["nftables"].take() {
+        Value::Array(objects) => objects,
+        _ => Vec::new(),
+    }
+}
+
+/// The rules by which the bridge and portmap programs masquerade and redirect, with the chain that each pod has.
+fn remove_cni_rules(slot: &Slot) {
+    let objects = list("ip", "nat");
+    let rules = objects
+        .iter()
+        .filter_map(|object| object.get("rule"))
+        .filter(|rule| is_of(slot, &rule["expr"]));
+    let mut chains = Vec::new();
+    for rule in rules {
+        let (Some(chain), handle) = (rule["chain"].as_str(), rule["handle"].to_string()) else {
+            continue;
+        };
+        let _ = host::run("nft", &["delete", "rule", "ip", "nat", chain, "handle", &handle]);
+        if chain.starts_with("CNI-") {
+            chains.push(chain);
+        }
+    }
+    for chain in chains {
+        let _ = host::run("nft", &["flush", "chain", "ip", "nat", chain]);
+        let _ = host::run("nft", &["delete", "chain", "ip", "nat", chain]);
+    }
+}
+
+fn remove_elements(slot: &Slot) {
+    let objects = list("inet", "pintle");
+    for set in objects
+        .iter()
+        .filter_map(|object| object.get("set").or_else(|| object.get("map")))
+    {
         let Some(name) = set["name"].as_str() else {
             continue;
         };
