@@ -17,6 +17,7 @@
 //! undoes everything: the processes are killed and waited for, the cgroup is removed.
 
 mod check;
+mod ended;
 mod exec;
 mod init;
 mod prepare;
@@ -27,8 +28,8 @@ use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
-pub use exec::exec;
-pub use prepare::{prepare, prepare_with, start};
+pub use exec::{Entering, exec};
+pub use prepare::{Making, begin_start, poll_start, prepare, prepare_with, start};
 
 use crate::cgroup;
 use crate::protocol::{CreateContainer, Overlay};
@@ -104,6 +105,7 @@ impl Prepared {
             cgroup: &self.cgroup,
             namespaces: self.namespaces,
             terminal_newlines: self.terminal_newlines,
+            adopts_orphans: false,
         }
     }
 }
@@ -119,6 +121,20 @@ pub struct ExecTarget<'a> {
     pub namespaces: i32,
     /// As [`Options::terminal_newlines`].
     pub terminal_newlines: bool,
+    /// Have the process adopt those of its descendants that lose their parent, in place of the container's init, as long
+    /// as it lives: so that they can be told from the container's other processes.
+    pub adopts_orphans: bool,
+}
+
+/// A process that has entered a container, and may have ended since.
+#[derive(Debug)]
+pub struct Entered {
+    /// A child of the caller.
+    pub pid: Pid,
+    /// The master of its terminal, if it has one.
+    pub console: Option<OwnedFd>,
+    /// What could not be done but may be done without, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// A process that has entered a container.

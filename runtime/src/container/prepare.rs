@@ -1,13 +1,13 @@
 //! The caller's side: forks the stage, listens to what it and the init report, undoes what failed.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
+use super::ended::Ended;
 use super::{InitStdio, Options, Prepared, stage};
 use crate::cgroup;
 use crate::channel::{Channel, Report};
@@ -24,69 +24,236 @@ pub fn prepare(request: &CreateContainer, stdio: InitStdio) -> Result<Prepared> 
 
 /// Like [`prepare`], with everything that can be chosen.
 pub fn prepare_with(options: &Options, stdio: InitStdio) -> Result<Prepared> {
-    let stdio = [stdio.stdin, stdio.stdout, stdio.stderr];
-    let stdio: Vec<OwnedFd> = stdio
-        .into_iter()
-        .map(crate::process::above_stdio)
-        .collect::<Result<_>>()?;
-    let stdio: [OwnedFd; 3] = stdio.try_into().map_err(|_| Error::sys("dup", Errno::EBADF))?;
-    // read here once, so that no child has to
-    cgroup::hierarchies();
-    let (ours, theirs) = Channel::pair()?;
-    let stage = match fork().call("fork")? {
-        Forked::Parent(pid) => pid,
-        Forked::Child(_child) => {
-            stage::run(options, stdio, &theirs);
-            exit_now(0);
+    Making::begin(options, stdio)?.wait()
+}
+
+/// A container in the making, for a caller who has other things to do meanwhile: he polls it whenever [`Making::fd`] is
+/// readable, tells it of children of his that have ended, and waits for none of them himself.
+#[derive(Debug)]
+pub struct Making {
+    channel: Channel,
+    stage: Pid,
+    /// How the stage has ended.
+    stage_ended: Option<String>,
+    /// Other children that have ended; the init may be among them before it is known.
+    ended: Ended,
+    progress: Progress,
+    /// Of listening, once that is over.
+    outcome: Option<Result<()>>,
+    terminal_newlines: bool,
+}
+
+impl Making {
+    /// Begins.
+    pub fn begin(options: &Options, stdio: InitStdio) -> Result<Self> {
+        let stdio = [stdio.stdin, stdio.stdout, stdio.stderr];
+        let stdio: Vec<OwnedFd> = stdio
+            .into_iter()
+            .map(crate::process::above_stdio)
+            .collect::<Result<_>>()?;
+        let stdio: [OwnedFd; 3] = stdio.try_into().map_err(|_| Error::sys("dup", Errno::EBADF))?;
+        // read here once, so that no child has to
+        cgroup::hierarchies();
+        let (ours, theirs) = Channel::pair()?;
+        let stage = match fork().call("fork")? {
+            Forked::Parent(pid) => pid,
+            Forked::Child(_child) => {
+                stage::run(options, stdio, &theirs);
+                exit_now(0);
+            }
+        };
+        drop((theirs, stdio));
+        Ok(Self {
+            channel: ours,
+            stage,
+            stage_ended: None,
+            ended: Ended::default(),
+            progress: Progress::default(),
+            outcome: None,
+            terminal_newlines: options.terminal_newlines,
+        })
+    }
+
+    /// Blocks until it is made, or has failed.
+    fn wait(mut self) -> Result<Prepared> {
+        let outcome = self.progress.listen(&self.channel);
+        // also after a failure it comes to its end by itself: killed half-way it could leave what nobody knows of
+        let ended = wait(self.stage).call("wait for container set-up")?;
+        match outcome.and_then(|()| self.progress.finish(&format!("{ended:?}"))) {
+            Ok(parts) => Ok(self.into_prepared(parts)),
+            Err(e) => {
+                self.progress.undo(&self.channel);
+                Err(e)
+            }
         }
-    };
-    drop((theirs, stdio));
-    let mut progress = Progress::default();
-    let outcome = progress.listen(&ours);
-    // also after a failure it comes to its end by itself: killed half-way it could leave what nobody knows of
-    let ended = wait(stage).call("wait for container set-up")?;
-    match outcome.and_then(|()| progress.finish(&ended)) {
-        Ok(parts) => Ok(Prepared {
+    }
+
+    /// Readable when there is something to poll for, as long as it [is listening](Making::is_listening).
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.channel.fd()
+    }
+
+    /// Whether [`Making::fd`] is still to be waited for. Afterwards only the ends of children bring it further.
+    pub fn is_listening(&self) -> bool {
+        self.outcome.is_none()
+    }
+
+    /// A child of the caller has ended, whichever. To be told of all as long as this lives.
+    pub fn child_ended(&mut self, pid: i32, how: &dyn std::fmt::Debug) {
+        if pid == self.stage.as_raw() {
+            self.stage_ended = Some(format!("{how:?}"));
+        } else {
+            self.ended.push(pid);
+        }
+    }
+
+    /// Takes in what there is, without blocking. True: all is over, and it is to be [finished](Making::finish).
+    pub fn poll(&mut self) -> bool {
+        self.take_in();
+        let (Some(stage), Some(outcome)) = (&self.stage_ended, &self.outcome) else {
+            return false;
+        };
+        self.progress.init = self.progress.init.or_else(|| self.channel.pending_init());
+        if outcome.is_ok() && self.is_init_alive() {
+            return true;
+        }
+        if outcome.is_ok() {
+            self.outcome = Some(Err(ended(stage.clone())));
+        }
+        // if it lives, its end brings us here again
+        self.kill_init();
+        !self.is_init_alive()
+    }
+
+    /// What came of it.
+    pub fn finish(mut self) -> Result<Prepared> {
+        let stage = self.stage_ended.take().unwrap_or_default();
+        let outcome = self.outcome.take().unwrap_or_else(|| Err(ended(stage.clone())));
+        match outcome.and_then(|()| self.progress.finish(&stage)) {
+            Ok(parts) => Ok(self.into_prepared(parts)),
+            Err(e) => {
+                if !self.is_init_alive() {
+                    self.progress.init = None;
+                }
+                self.progress.undo(&self.channel);
+                Err(e)
+            }
+        }
+    }
+
+    fn into_prepared(self, parts: Parts) -> Prepared {
+        Prepared {
             pid: parts.pid,
             pidfd: parts.pidfd,
-            start: ours.into_fd(),
-            console: progress.console,
+            start: self.channel.into_fd(),
+            console: self.progress.console,
             cgroup: parts.cgroup,
-            namespaces: progress.namespaces,
-            terminal_newlines: options.terminal_newlines,
-            warnings: progress.warnings,
-        }),
-        Err(e) => {
-            progress.undo(&ours);
-            Err(e)
+            namespaces: self.progress.namespaces,
+            terminal_newlines: self.terminal_newlines,
+            warnings: self.progress.warnings,
         }
+    }
+
+    /// Gives it up. It is over when [`Making::poll`] says so.
+    pub fn kill(&mut self) {
+        if self.stage_ended.is_none() {
+            // our own child, which nobody has waited for
+            let _ = kill(self.stage, Signal::SIGKILL);
+        }
+        self.kill_init();
+        self.outcome = Some(Err(Error::Remote {
+            kind: Kind::InvalidState,
+            message: "the container was killed while it was being made".to_owned(),
+        }));
+    }
+
+    fn take_in(&mut self) {
+        while self.outcome.is_none() {
+            self.outcome = match self.channel.try_receive() {
+                Ok(None) => return,
+                Ok(Some(None)) => Some(Ok(())),
+                Ok(Some(Some((report, fds)))) => match self.progress.take_in(report, fds) {
+                    Ok(()) if self.progress.is_complete() => Some(Ok(())),
+                    Ok(()) => None,
+                    Err(e) => Some(Err(e)),
+                },
+                Err(e) => Some(Err(e)),
+            };
+        }
+    }
+
+    fn is_init_alive(&self) -> bool {
+        self.progress.init.is_some_and(|init| !self.ended.holds(init))
+    }
+
+    fn kill_init(&self) {
+        if let Some(init) = self.progress.init.filter(|_| self.is_init_alive()) {
+            // our own child, which nobody has waited for
+            let _ = kill(init, Signal::SIGKILL);
+        }
+    }
+}
+
+fn ended(status: String) -> Error {
+    Error::Ended {
+        what: "container set-up",
+        status,
     }
 }
 
 /// Lets the init of a prepared container go; returns once its program runs, or with why it can't.
 pub fn start(prepared: &mut Prepared) -> Result<()> {
-    let channel = Channel::from_fd(
-        prepared
-            .start
-            .try_clone()
-            .path("dup", Path::new("start socket"))?,
-    );
+    let channel = release(prepared)?;
+    outcome_of_exec(&channel)?;
+    started(prepared)
+}
+
+/// Lets the init of a prepared container go; [`poll_start`] tells what comes of it, whenever [`Prepared::start`] is
+/// readable.
+pub fn begin_start(prepared: &Prepared) -> Result<()> {
+    release(prepared).map(drop)
+}
+
+/// What came of a start, once that is known; never blocks.
+pub fn poll_start(prepared: &mut Prepared) -> Option<Result<()>> {
+    let polled = channel_of(prepared).and_then(|channel| channel.try_receive());
+    let outcome = match polled {
+        Ok(received) => exec_outcome(received?),
+        Err(e) => Err(e),
+    };
+    Some(outcome.and_then(|()| started(prepared)))
+}
+
+/// What is left to do when the program runs.
+#[expect(clippy::unnecessary_wraps, reason = "hooks come in here")]
+fn started(_prepared: &mut Prepared) -> Result<()> {
+    Ok(())
+}
+
+fn channel_of(prepared: &Prepared) -> Result<Channel> {
+    let copy = prepared.start.try_clone();
+    Ok(Channel::from_fd(copy.path("dup", Path::new("start socket"))?))
+}
+
+fn release(prepared: &Prepared) -> Result<Channel> {
+    let channel = channel_of(prepared)?;
     match channel.release() {
-        Ok(()) => {}
-        Err(Errno::EPIPE | Errno::ECONNRESET) => {
-            return Err(Error::Remote {
-                kind: Kind::InvalidState,
-                message: "cannot start a container that has stopped".to_owned(),
-            });
-        }
-        Err(e) => return Err(e).call("release init"),
+        Ok(()) => Ok(channel),
+        Err(Errno::EPIPE | Errno::ECONNRESET) => Err(Error::Remote {
+            kind: Kind::InvalidState,
+            message: "cannot start a container that has stopped".to_owned(),
+        }),
+        Err(e) => Err(e).call("release init"),
     }
-    outcome_of_exec(&channel)
 }
 
 /// Waits until the other side is closed by execve, or reports why it wasn't.
 pub(super) fn outcome_of_exec(channel: &Channel) -> Result<()> {
-    match channel.receive()? {
+    exec_outcome(channel.receive()?)
+}
+
+fn exec_outcome(received: Option<(Report, Vec<OwnedFd>)>) -> Result<()> {
+    match received {
         None => Ok(()),
         Some((Report::Failed { kind, message }, _)) => Err(Error::Remote { kind, message }),
         Some(_) => Err(Error::sys("start container: unexpected report", Errno::EPROTO)),
@@ -94,7 +261,7 @@ pub(super) fn outcome_of_exec(channel: &Channel) -> Result<()> {
 }
 
 /// What is known of a container in the making.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Progress {
     cgroup: Option<cgroup::Handle>,
     namespaces: i32,
@@ -114,37 +281,44 @@ struct Parts {
 impl Progress {
     /// Takes in reports until both sides are done.
     fn listen(&mut self, channel: &Channel) -> Result<()> {
-        while !(self.limited && self.ready) {
+        while !self.is_complete() {
             let Some((report, fds)) = channel.receive()? else {
                 break;
             };
-            match report {
-                Report::Begun { cgroup, namespaces } => {
-                    self.cgroup = Some(cgroup::Handle::new(&cgroup)?);
-                    self.namespaces = namespaces;
-                }
-                Report::Init { pid } => self.init = Some(Pid::from_raw(pid)),
-                Report::Limited { warnings } => {
-                    self.warnings.extend(warnings);
-                    self.limited = true;
-                }
-                Report::Console {} => self.console = fds.into_iter().next(),
-                Report::Ready { warnings } => {
-                    self.warnings.extend(warnings);
-                    self.ready = true;
-                }
-                Report::Failed { kind, message } => return Err(Error::Remote { kind, message }),
-            }
+            self.take_in(report, fds)?;
         }
         Ok(())
     }
 
-    fn finish(&self, stage: &WaitStatus) -> Result<Parts> {
-        if !(self.limited && self.ready) {
-            return Err(Error::Ended {
-                what: "container set-up",
-                status: format!("{stage:?}"),
-            });
+    /// Whether nothing more is to be reported.
+    fn is_complete(&self) -> bool {
+        self.limited && self.ready
+    }
+
+    fn take_in(&mut self, report: Report, fds: Vec<OwnedFd>) -> Result<()> {
+        match report {
+            Report::Begun { cgroup, namespaces } => {
+                self.cgroup = Some(cgroup::Handle::new(&cgroup)?);
+                self.namespaces = namespaces;
+            }
+            Report::Init { pid } => self.init = Some(Pid::from_raw(pid)),
+            Report::Limited { warnings } => {
+                self.warnings.extend(warnings);
+                self.limited = true;
+            }
+            Report::Console {} => self.console = fds.into_iter().next(),
+            Report::Ready { warnings } => {
+                self.warnings.extend(warnings);
+                self.ready = true;
+            }
+            Report::Failed { kind, message } => return Err(Error::Remote { kind, message }),
+        }
+        Ok(())
+    }
+
+    fn finish(&self, stage: &str) -> Result<Parts> {
+        if !self.is_complete() {
+            return Err(ended(stage.to_owned()));
         }
         match (self.init, &self.cgroup) {
             (Some(pid), Some(cgroup)) => {
