@@ -193,6 +193,7 @@ fn prepare(core: &Core, pod: &Pod, container: &Container, image: &Image) -> Resu
         }),
         seccomp_filter,
         stdin: record.config.stdin,
+        stdin_once: record.config.stdin_once,
         log: log_target(core, &record),
     })
 }

@@ -178,7 +178,7 @@ impl Stage<'_> {
         match clone(0, true, None).call("clone exec process")? {
             Forked::Parent(pid) => channel.report(&Report::Init { pid: pid.as_raw() }),
             Forked::Child(_child) => {
-                let error = match enter(process, stdio, channel, warnings) {
+                let error = match enter(process, stdio, target.terminal_newlines, channel, warnings) {
                     Ok((root, stdio)) => process::run(&Launch {
                         process,
                         filter,
@@ -198,6 +198,7 @@ impl Stage<'_> {
 fn enter(
     process: &Process,
     stdio: [OwnedFd; 3],
+    terminal_newlines: bool,
     channel: &Channel,
     warnings: Vec<String>,
 ) -> Result<(OwnedFd, [OwnedFd; 3])> {
@@ -215,7 +216,7 @@ fn enter(
         Path::new("/dev/pts/ptmx"),
         OFlag::O_RDWR | OFlag::O_NOCTTY,
     )?;
-    let Console { master, slave } = process::open_terminal(ptmx, process)?;
+    let Console { master, slave } = process::open_terminal(ptmx, process, terminal_newlines)?;
     channel.report_with(&Report::Console {}, &[master.as_fd()])?;
     let copy = || slave.try_clone().path("dup", "terminal");
     Ok((root, [copy()?, copy()?, copy()?]))

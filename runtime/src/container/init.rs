@@ -88,7 +88,8 @@ impl Init<'_> {
         if !process.terminal().unwrap_or(false) {
             return Ok(None);
         }
-        let Console { master, slave } = process::open_terminal(root.open_ptmx()?, process)?;
+        let Console { master, slave } =
+            process::open_terminal(root.open_ptmx()?, process, self.options.terminal_newlines)?;
         root.bind_console(slave.as_fd())?;
         self.channel.report_with(&Report::Console {}, &[master.as_fd()])?;
         let copy = || slave.try_clone().path("dup", Path::new("/dev/console"));

@@ -57,6 +57,8 @@ pub struct Options {
     pub seccomp_filter: Option<PathBuf>,
     /// Refuse mounts that are to propagate from sources that can't.
     pub strict_propagation: bool,
+    /// Have the terminal make `\r\n` of line ends, for clients whose own terminal is in raw mode.
+    pub terminal_newlines: bool,
 }
 
 impl From<&CreateContainer> for Options {
@@ -67,6 +69,7 @@ impl From<&CreateContainer> for Options {
             overlay: request.rootfs.clone(),
             seccomp_filter: request.seccomp_filter.clone(),
             strict_propagation: true,
+            terminal_newlines: true,
         }
     }
 }
@@ -86,6 +89,8 @@ pub struct Prepared {
     pub cgroup: cgroup::Handle,
     /// `CLONE_NEW*` of the namespaces that an exec has to join.
     pub namespaces: i32,
+    /// As [`Options::terminal_newlines`].
+    pub terminal_newlines: bool,
     /// What could not be done but may be done without, for the log.
     pub warnings: Vec<String>,
 }
@@ -98,6 +103,7 @@ impl Prepared {
             init_pidfd: self.pidfd.as_fd(),
             cgroup: &self.cgroup,
             namespaces: self.namespaces,
+            terminal_newlines: self.terminal_newlines,
         }
     }
 }
@@ -111,6 +117,8 @@ pub struct ExecTarget<'a> {
     pub cgroup: &'a cgroup::Handle,
     /// `CLONE_NEW*` of its namespaces.
     pub namespaces: i32,
+    /// As [`Options::terminal_newlines`].
+    pub terminal_newlines: bool,
 }
 
 /// A process that has entered a container.

@@ -53,6 +53,7 @@ pub fn prepare_with(options: &Options, stdio: InitStdio) -> Result<Prepared> {
             console: progress.console,
             cgroup: parts.cgroup,
             namespaces: progress.namespaces,
+            terminal_newlines: options.terminal_newlines,
             warnings: progress.warnings,
         }),
         Err(e) => {

@@ -16,6 +16,14 @@ pub(crate) struct Prepared<C> {
     pub(crate) container: C,
 }
 
+/// A further process that runs.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: i32,
+    /// The master of its terminal.
+    pub(crate) console: Option<OwnedFd>,
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -42,13 +50,13 @@ pub(crate) trait Backend {
     /// Lets the init go; returns once execve has succeeded or failed.
     fn start(&mut self, container: &mut Self::Container) -> Result<()>;
 
-    /// Runs a further process; returns its pid once execve has succeeded.
+    /// Runs a further process; returns once execve has succeeded. With `process.terminal` the streams aren't used.
     fn exec(
         &mut self,
         container: &Self::Container,
         request: &ExecRequest,
         stdio: [OwnedFd; 3],
-    ) -> Result<i32>;
+    ) -> Result<Started>;
 
     /// Sends the init a signal, without a chance of hitting another process.
     fn signal(&mut self, container: &Self::Container, signal: i32) -> Result<()>;

@@ -31,11 +31,18 @@ const MOST_CONNECTIONS: usize = 64;
 
 /// What a registration stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
+pub(super) enum Source {
     Exits,
     Listener,
     Connection,
+    /// An output of a container.
     Output(String, Stream),
+    /// A container's input that waits for the container.
+    Input(String),
+    /// What an attachment sends, by its number.
+    Feed(String, u64),
+    /// Where an attachment's output goes.
+    Sink(String, u64, Stream),
 }
 
 /// The pod's own part.
@@ -62,8 +69,10 @@ pub(crate) struct Monitor<B: Backend> {
     /// The pids of running execs.
     pub(super) execs: BTreeMap<String, i32>,
     pub(super) shutdown: Option<Shutdown>,
-    poller: Poller,
-    sources: BTreeMap<Token, Source>,
+    /// The number of the latest attachment.
+    pub(super) last_attachment: u64,
+    pub(super) poller: Poller,
+    pub(super) sources: BTreeMap<Token, Source>,
     listener: UnixListener,
     connections: BTreeMap<Token, Connection>,
     pub(super) scratch: Scratch,
@@ -84,6 +93,7 @@ impl<B: Backend> Monitor<B> {
             containers: BTreeMap::new(),
             execs: BTreeMap::new(),
             shutdown: None,
+            last_attachment: 0,
             poller,
             sources,
             listener,
@@ -112,6 +122,9 @@ impl<B: Backend> Monitor<B> {
             Some(Source::Listener) => self.accept(),
             Some(Source::Connection) => self.serve(ready),
             Some(Source::Output(id, stream)) => self.pump(&id, stream),
+            Some(Source::Input(id)) => self.flush_input(&id),
+            Some(Source::Feed(id, number)) => self.feed(&id, number),
+            Some(Source::Sink(id, number, stream)) => self.flush_sink(&id, number, stream, ready.events),
             None => {}
         }
     }
@@ -275,6 +288,8 @@ impl<B: Backend> Monitor<B> {
         if container.pump(stream, &mut self.scratch) == Progress::End {
             self.end_output(id, stream);
             self.finish_if_drained(id, false);
+        } else {
+            self.settle_attachments(id);
         }
     }
 

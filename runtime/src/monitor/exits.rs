@@ -87,6 +87,8 @@ impl<B: Backend> Monitor<B> {
         if let Err(error) = self.backend.signal_all(&container.kernel, SIGKILL) {
             note(format_args!("container {id}: {error}"));
         }
+        container.peer = None;
+        self.close_input(id);
         for stream in [Stream::Stdout, Stream::Stderr] {
             self.drain(id, stream);
         }
@@ -101,10 +103,11 @@ impl<B: Backend> Monitor<B> {
         for _ in 0..ROUNDS {
             match container.pump(stream, &mut self.scratch) {
                 Progress::More => {}
-                Progress::Empty => return,
+                Progress::Empty => break,
                 Progress::End => return self.end_output(id, stream),
             }
         }
+        self.settle_attachments(id);
     }
 
     /// Closes an output that has ended, or is given up.
@@ -115,6 +118,7 @@ impl<B: Backend> Monitor<B> {
         if let Some(source) = container.source(stream).take() {
             container.finish(stream, &mut self.scratch);
             self.unwatch_output(&source);
+            self.end_sinks(id, stream);
         }
     }
 

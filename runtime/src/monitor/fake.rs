@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use super::backend::{Backend, Ending, Prepared};
+use nix::pty::openpty;
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+
+use super::backend::{Backend, Ending, Prepared, Started};
 use super::event_loop::Monitor;
 use crate::container::InitStdio;
 use crate::error::{Error, ExecError, Result};
@@ -25,7 +28,7 @@ pub(crate) struct Shared {
     exits: VecDeque<(i32, Ending)>,
 }
 
-/// Ids decide what goes wrong: `bad-create…`, `bad-start…`, `oom…`.
+/// Ids decide what goes wrong: `bad-create…`, `bad-start…`, `oom…`. Those that begin with `tty` get a terminal.
 #[derive(Debug)]
 pub(crate) struct Fake {
     shared: Arc<Mutex<Shared>>,
@@ -60,6 +63,21 @@ fn end(shared: &mut Shared, mut wake: &UnixStream, name: &str, ending: Ending) {
     wake.write_all(b"x").unwrap();
 }
 
+/// A terminal of the host, and its master.
+fn terminal() -> (InitStdio, OwnedFd) {
+    let pty = openpty(None, None).unwrap();
+    let mut settings = tcgetattr(&pty.slave).unwrap();
+    // what is sent must come back only if the test writes it
+    cfmakeraw(&mut settings);
+    tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).unwrap();
+    let stdio = InitStdio {
+        stdin: pty.slave.try_clone().unwrap(),
+        stdout: pty.slave.try_clone().unwrap(),
+        stderr: pty.slave,
+    };
+    (stdio, pty.master)
+}
+
 impl Backend for Fake {
     type Container = String;
 
@@ -79,6 +97,12 @@ impl Backend for Fake {
             return Err(Error::invalid("mounts[0].destination", "\"x\" is not absolute"));
         }
         let pid = self.new_pid(&request.id);
+        let (stdio, console) = if request.id.starts_with("tty") {
+            let (stdio, master) = terminal();
+            (stdio, Some(master))
+        } else {
+            (stdio, None)
+        };
         self.shared
             .lock()
             .unwrap()
@@ -86,7 +110,7 @@ impl Backend for Fake {
             .insert(request.id.clone(), stdio);
         Ok(Prepared {
             pid,
-            console: None,
+            console,
             container: request.id.clone(),
         })
     }
@@ -100,19 +124,27 @@ impl Backend for Fake {
         Ok(())
     }
 
-    fn exec(&mut self, id: &String, request: &ExecRequest, stdio: [OwnedFd; 3]) -> Result<i32> {
+    fn exec(&mut self, id: &String, request: &ExecRequest, stdio: [OwnedFd; 3]) -> Result<Started> {
         self.note(format!("exec {} in {id}", request.exec_id));
         let [stdin, stdout, stderr] = stdio;
+        let given = InitStdio {
+            stdin,
+            stdout,
+            stderr,
+        };
+        let (stdio, console) = if request.process.terminal() == Some(true) {
+            let (stdio, master) = terminal();
+            (stdio, Some(master))
+        } else {
+            (given, None)
+        };
         let pid = self.new_pid(&request.exec_id);
-        self.shared.lock().unwrap().stdio.insert(
-            request.exec_id.clone(),
-            InitStdio {
-                stdin,
-                stdout,
-                stderr,
-            },
-        );
-        Ok(pid)
+        self.shared
+            .lock()
+            .unwrap()
+            .stdio
+            .insert(request.exec_id.clone(), stdio);
+        Ok(Started { pid, console })
     }
 
     fn signal(&mut self, id: &String, signal: i32) -> Result<()> {
@@ -236,6 +268,17 @@ impl Pod {
         if stderr { &stdio.stderr } else { &stdio.stdout }
             .try_clone()
             .unwrap()
+    }
+
+    /// A copy of a process's input.
+    pub(crate) fn input(&self, name: &str) -> OwnedFd {
+        self.shared().stdio[name].stdin.try_clone().unwrap()
+    }
+
+    /// The process of a container closes its input.
+    pub(crate) fn close_input(&self, name: &str) {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        self.shared().stdio.get_mut(name).unwrap().stdin = null.into();
     }
 
     /// The process of a container or an exec ends.

@@ -12,7 +12,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use oci_spec::runtime::Process;
 
-use super::backend::{Backend, Ending, Prepared};
+use super::backend::{Backend, Ending, Prepared, Started};
 use super::note::note;
 use crate::container::{self, InitStdio};
 use crate::error::{Context, Error, Result};
@@ -73,12 +73,15 @@ impl Backend for Host {
         container: &Self::Container,
         request: &ExecRequest,
         stdio: [OwnedFd; 3],
-    ) -> Result<i32> {
+    ) -> Result<Started> {
         let process = with_oom_score(&request.process, container.pid);
         let filter = request.seccomp_filter.as_deref();
         let mut started = container::exec(&container.exec_target(), &process, filter, stdio)?;
         tell(&request.container, &mut started.warnings);
-        Ok(started.pid.as_raw())
+        Ok(Started {
+            pid: started.pid.as_raw(),
+            console: started.console,
+        })
     }
 
     fn signal(&mut self, container: &Self::Container, signal: i32) -> Result<()> {

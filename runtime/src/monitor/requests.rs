@@ -1,22 +1,25 @@
 //! What each request does.
 
-use std::collections::btree_map::Entry;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::backend::{Backend, Prepared};
 use super::connection::Incoming;
 use super::container::Container;
 use super::event_loop::Monitor;
+use super::input::Input;
+use super::outbox::Outbox;
 use super::poller::Token;
 use super::state::{State, Step};
 use super::stdio::{Output, pipes};
+use crate::error::Context;
 use crate::log::{Stream, now};
 use crate::protocol::{
-    CreateContainer, ErrorKind, Event, ExecRequest, Exit, KillScope, MonitorState, PROTOCOL_VERSION,
-    RemoteError, Reply, Request, SandboxSetup, ToDaemon,
+    CreateContainer, ErrorKind, Event, Exit, KillScope, MonitorState, PROTOCOL_VERSION, RemoteError, Reply,
+    Request, SandboxSetup, ToDaemon,
 };
+use crate::sys::term::open_peer;
 
-type Answer = Result<Reply, RemoteError>;
+pub(super) type Answer = Result<Reply, RemoteError>;
 
 /// The exit code of a container whose command couldn't be executed.
 const START_FAILED: i32 = 128;
@@ -66,6 +69,13 @@ impl<B: Backend> Monitor<B> {
             Request::Kill { id, signal, scope } => self.kill(&id, signal, scope),
             Request::Delete { id } => self.delete(&id),
             Request::Exec(exec) => self.exec(&exec, fds),
+            Request::Attach {
+                id,
+                stdin,
+                stdout,
+                stderr,
+            } => self.attach(&id, [stdin, stdout, stderr], fds),
+            Request::Resize { id, width, height } => self.resize(&id, width, height),
             Request::KillExec { exec_id } => self.kill_exec(&exec_id),
             Request::ReopenLog { id } => self.reopen_log(&id),
             Request::State {} => Ok(Reply::State(self.report())),
@@ -111,9 +121,9 @@ impl<B: Backend> Monitor<B> {
         let mut container = Container::new(create, pid, container, console.is_some());
         let watched = match console {
             // the pipes go: all three streams are the terminal's
-            Some(master) => self.watch_terminal(&mut container, master),
+            Some(master) => self.watch_terminal(&mut container, master, create.stdin),
             None => {
-                container.stdin = ours.stdin;
+                container.input = ours.stdin.map(Input::new);
                 self.watch_pipes(&mut container, ours.stdout, ours.stderr)
             }
         };
@@ -140,7 +150,13 @@ impl<B: Backend> Monitor<B> {
         &mut self,
         container: &mut Container<B::Container>,
         master: OwnedFd,
+        with_stdin: bool,
     ) -> crate::Result<()> {
+        container.peer = Some(open_peer(master.as_fd()).call("open terminal")?);
+        if with_stdin {
+            let copy = master.try_clone().call("dup terminal")?;
+            container.input = Some(Input::new(Outbox::new(copy)?));
+        }
         let output = Output::new(master)?;
         container.stdout = Some(self.watch_output(&container.id, Stream::Stdout, output)?);
         Ok(())
@@ -173,6 +189,8 @@ impl<B: Backend> Monitor<B> {
                     .step(Step::StartFailed(exit))
                     .map_err(|refused| fault(&refused))?;
                 container.record_exit(&exit);
+                container.peer = None;
+                self.close_input(id);
                 self.end_outputs(id);
                 *event = Some(Event::ContainerExited {
                     id: id.to_owned(),
@@ -212,6 +230,7 @@ impl<B: Backend> Monitor<B> {
         }
         self.backend.remove(&container.kernel).map_err(remote)?;
         self.end_outputs(id);
+        self.drop_attachments(id);
         // An init that never ran is reaped like any orphan.
         self.containers.remove(id);
         Ok(Reply::Done {})
@@ -228,47 +247,6 @@ impl<B: Backend> Monitor<B> {
         if let Err(error) = self.backend.remove(&container.kernel) {
             super::note::note(format_args!("container {}: {error}", container.id));
         }
-    }
-
-    fn exec(&mut self, exec: &ExecRequest, fds: Vec<OwnedFd>) -> Answer {
-        let count = fds.len();
-        let Ok(stdio) = <[OwnedFd; 3]>::try_from(fds) else {
-            let text = format!("exec needs 3 file descriptors, {count} came");
-            return Err(RemoteError::new(ErrorKind::InvalidArgument, text));
-        };
-        if exec.process.terminal() == Some(true) {
-            let text = "process.terminal: an exec can't have a terminal yet";
-            return Err(RemoteError::new(ErrorKind::Unsupported, text));
-        }
-        let container = find(&mut self.containers, &exec.container)?;
-        if !matches!(container.state, State::Running { .. }) {
-            return Err(wrong_state("exec in", container));
-        }
-        match self.execs.entry(exec.exec_id.clone()) {
-            Entry::Occupied(_) => Err(RemoteError::new(
-                ErrorKind::AlreadyExists,
-                format!("exec {} exists", exec.exec_id),
-            )),
-            Entry::Vacant(slot) => {
-                let pid = self
-                    .backend
-                    .exec(&container.kernel, exec, stdio)
-                    .map_err(remote)?;
-                slot.insert(pid);
-                Ok(Reply::Exec { pid })
-            }
-        }
-    }
-
-    fn kill_exec(&mut self, exec_id: &str) -> Answer {
-        let Some(pid) = self.execs.get(exec_id).copied() else {
-            return Err(RemoteError::new(
-                ErrorKind::NotFound,
-                format!("exec {exec_id} not found"),
-            ));
-        };
-        self.backend.kill_tree(pid);
-        Ok(Reply::Done {})
     }
 
     fn reopen_log(&mut self, id: &str) -> Answer {
@@ -301,7 +279,7 @@ fn own_pid() -> i32 {
     std::process::id().cast_signed()
 }
 
-fn find<'a, C>(
+pub(super) fn find<'a, C>(
     containers: &'a mut std::collections::BTreeMap<String, Container<C>>,
     id: &str,
 ) -> Result<&'a mut Container<C>, RemoteError> {
@@ -310,7 +288,7 @@ fn find<'a, C>(
         .ok_or_else(|| RemoteError::new(ErrorKind::NotFound, format!("container {id} not found")))
 }
 
-fn wrong_state<C>(verb: &str, container: &Container<C>) -> RemoteError {
+pub(super) fn wrong_state<C>(verb: &str, container: &Container<C>) -> RemoteError {
     let text = format!(
         "cannot {verb} container {}: it is {}",
         container.id,
@@ -324,6 +302,6 @@ fn fault(refused: &super::state::Refused) -> RemoteError {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
-fn remote(error: crate::Error) -> RemoteError {
+pub(super) fn remote(error: crate::Error) -> RemoteError {
     RemoteError::from(&error)
 }

@@ -12,6 +12,8 @@
 //!     │ ◀── Reply Started{started_at} ──────── │   execve succeeded
 //!     │ ── Exec{…} + 3 fds (SCM_RIGHTS) ─────▶ │
 //!     │ ◀── Reply Exec{pid} ────────────────── │
+//!     │ ── Attach{id, …} + its fds ──────────▶ │   from now on copied, beside the log
+//!     │ ◀── Reply Done ─────────────────────── │
 //!     │ ◀── Event ExecExited ───────────────── │   events go to every connection,
 //!     │ ◀── Event ContainerExited ──────────── │   always after the reply that they follow from
 //!     │ ── Delete{id} ───────────────────────▶ │
