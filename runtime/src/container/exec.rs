@@ -28,7 +28,7 @@ use crate::process::{self, Console, Launch};
 use crate::rootfs::open_proc;
 use crate::seccomp::Filter;
 use crate::sys::fd::close_all_but;
-use crate::sys::process::{Forked, clone, exit_now, fork, pidfd_open, setns, wait};
+use crate::sys::process::{Forked, clone, exit_now, fork, fork_into, pidfd_open, setns, wait};
 
 /// Runs a process in a container; returns once its program runs, or with why it can't, and then nothing is left.
 ///
@@ -71,11 +71,18 @@ impl Entering {
         // read here once, so that no child has to
         cgroup::hierarchies();
         let (ours, theirs) = Channel::pair()?;
-        let stage = match fork().call("fork")? {
+        let entry = target.cgroup.entry()?;
+        let born_inside = match entry.tree() {
+            Some(tree) => fork_into(tree).call("clone into cgroup")?,
+            None => None,
+        };
+        let in_tree = born_inside.is_some() || entry.tree().is_none();
+        let stage = match born_inside.map_or_else(fork, Ok).call("fork")? {
             Forked::Parent(pid) => pid,
             Forked::Child(_child) => {
                 let stage = Stage {
                     target,
+                    entry: in_tree.then_some(entry),
                     process,
                     filter,
                     stdio,
@@ -87,7 +94,7 @@ impl Entering {
                 exit_now(0);
             }
         };
-        drop((theirs, stdio));
+        drop((theirs, stdio, entry));
         Ok(Self {
             channel: ours,
             stage,
@@ -232,6 +239,8 @@ impl Progress {
 
 struct Stage<'a> {
     target: &'a ExecTarget<'a>,
+    /// The doors that it has still to go through; without them it joins the slow way.
+    entry: Option<cgroup::Entry>,
     process: &'a Process,
     filter: Option<&'a Path>,
     stdio: [OwnedFd; 3],
@@ -242,11 +251,18 @@ impl Stage<'_> {
     fn run(self) -> Result<()> {
         let Self {
             target,
+            entry,
             process,
             filter,
             stdio,
             channel,
         } = self;
+        set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
+        // the process inherits cgroup, namespaces and score
+        match entry {
+            Some(entry) => entry.enter()?,
+            None => target.cgroup.join(Pid::from_raw(0))?,
+        }
         let keep = [
             stdio[0].as_fd(),
             stdio[1].as_fd(),
@@ -255,11 +271,8 @@ impl Stage<'_> {
             target.init_pidfd,
         ];
         close_all_but(&keep).call("close_range")?;
-        set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
         let filter = filter.map(Filter::read).transpose()?;
         let proc = open_proc()?;
-        // the process inherits cgroup, namespaces and score
-        target.cgroup.join(Pid::from_raw(0))?;
         let mut warnings = Vec::new();
         if let Some(score) = process.oom_score_adj() {
             warnings.extend(process::set_oom_score(proc.as_fd(), score)?);
@@ -272,7 +285,7 @@ impl Stage<'_> {
             },
             _ => Error::sys("join the container's namespaces", errno),
         })?;
-        match clone(0, true).call("clone exec process")? {
+        match clone(0, true, None).call("clone exec process")? {
             Forked::Parent(pid) => channel.report(&Report::Init { pid: pid.as_raw() }),
             Forked::Child(_child) => {
                 let error = match enter(target, process, stdio, channel, warnings) {

@@ -52,7 +52,7 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
         namespaces: plan.all(),
     })?;
     let (gate, opener) = pipe2(OFlag::O_CLOEXEC).call("pipe")?;
-    match clone(plan.clone_flags(), true).call("clone container init")? {
+    match clone(plan.clone_flags(), true, None).call("clone container init")? {
         Forked::Child(_child) => {
             drop(opener);
             let gate = File::from(gate);
