@@ -1,19 +1,22 @@
-//! The caller's side: forks the stage, listens to what it and the init report, undoes what failed.
+//! The caller's side: what stage and init report, what is undone when it fails, and letting the init go.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::ended::Ended;
-use super::{InitStdio, Options, Prepared, stage};
+use super::hooks;
+use super::making::Making;
+use super::{InitStdio, Options, Prepared};
 use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
 use crate::protocol::CreateContainer;
-use crate::sys::process::{Forked, exit_now, fork, pidfd_open, wait};
+use crate::sys::process::{pidfd_kill, pidfd_open, wait};
 
 /// Makes a container up to the point where its init waits. A failure leaves nothing behind.
 ///
@@ -27,174 +30,7 @@ pub fn prepare_with(options: &Options, stdio: InitStdio) -> Result<Prepared> {
     Making::begin(options, stdio)?.wait()
 }
 
-/// A container in the making, for a caller who has other things to do meanwhile: he polls it whenever [`Making::fd`] is
-/// readable, tells it of children of his that have ended, and waits for none of them himself.
-#[derive(Debug)]
-pub struct Making {
-    channel: Channel,
-    stage: Pid,
-    /// How the stage has ended.
-    stage_ended: Option<String>,
-    /// Other children that have ended; the init may be among them before it is known.
-    ended: Ended,
-    progress: Progress,
-    /// Of listening, once that is over.
-    outcome: Option<Result<()>>,
-    terminal_newlines: bool,
-}
-
-impl Making {
-    /// Begins.
-    pub fn begin(options: &Options, stdio: InitStdio) -> Result<Self> {
-        let stdio = [stdio.stdin, stdio.stdout, stdio.stderr];
-        let stdio: Vec<OwnedFd> = stdio
-            .into_iter()
-            .map(crate::process::above_stdio)
-            .collect::<Result<_>>()?;
-        let stdio: [OwnedFd; 3] = stdio.try_into().map_err(|_| Error::sys("dup", Errno::EBADF))?;
-        // read here once, so that no child has to
-        cgroup::hierarchies();
-        let (ours, theirs) = Channel::pair()?;
-        let stage = match fork().call("fork")? {
-            Forked::Parent(pid) => pid,
-            Forked::Child(_child) => {
-                stage::run(options, stdio, &theirs);
-                exit_now(0);
-            }
-        };
-        drop((theirs, stdio));
-        Ok(Self {
-            channel: ours,
-            stage,
-            stage_ended: None,
-            ended: Ended::default(),
-            progress: Progress::default(),
-            outcome: None,
-            terminal_newlines: options.terminal_newlines,
-        })
-    }
-
-    /// Blocks until it is made, or has failed.
-    fn wait(mut self) -> Result<Prepared> {
-        let outcome = self.progress.listen(&self.channel);
-        // also after a failure it comes to its end by itself: killed half-way it could leave what nobody knows of
-        let ended = wait(self.stage).call("wait for container set-up")?;
-        match outcome.and_then(|()| self.progress.finish(&format!("{ended:?}"))) {
-            Ok(parts) => Ok(self.into_prepared(parts)),
-            Err(e) => {
-                self.progress.undo(&self.channel);
-                Err(e)
-            }
-        }
-    }
-
-    /// Readable when there is something to poll for, as long as it [is listening](Making::is_listening).
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.channel.fd()
-    }
-
-    /// Whether [`Making::fd`] is still to be waited for. Afterwards only the ends of children bring it further.
-    pub fn is_listening(&self) -> bool {
-        self.outcome.is_none()
-    }
-
-    /// A child of the caller has ended, whichever. To be told of all as long as this lives.
-    pub fn child_ended(&mut self, pid: i32, how: &dyn std::fmt::Debug) {
-        if pid == self.stage.as_raw() {
-            self.stage_ended = Some(format!("{how:?}"));
-        } else {
-            self.ended.push(pid);
-        }
-    }
-
-    /// Takes in what there is, without blocking. True: all is over, and it is to be [finished](Making::finish).
-    pub fn poll(&mut self) -> bool {
-        self.take_in();
-        let (Some(stage), Some(outcome)) = (&self.stage_ended, &self.outcome) else {
-            return false;
-        };
-        self.progress.init = self.progress.init.or_else(|| self.channel.pending_init());
-        if outcome.is_ok() && self.is_init_alive() {
-            return true;
-        }
-        if outcome.is_ok() {
-            self.outcome = Some(Err(ended(stage.clone())));
-        }
-        // if it lives, its end brings us here again
-        self.kill_init();
-        !self.is_init_alive()
-    }
-
-    /// What came of it.
-    pub fn finish(mut self) -> Result<Prepared> {
-        let stage = self.stage_ended.take().unwrap_or_default();
-        let outcome = self.outcome.take().unwrap_or_else(|| Err(ended(stage.clone())));
-        match outcome.and_then(|()| self.progress.finish(&stage)) {
-            Ok(parts) => Ok(self.into_prepared(parts)),
-            Err(e) => {
-                if !self.is_init_alive() {
-                    self.progress.init = None;
-                }
-                self.progress.undo(&self.channel);
-                Err(e)
-            }
-        }
-    }
-
-    fn into_prepared(self, parts: Parts) -> Prepared {
-        Prepared {
-            pid: parts.pid,
-            pidfd: parts.pidfd,
-            start: self.channel.into_fd(),
-            console: self.progress.console,
-            cgroup: parts.cgroup,
-            namespaces: self.progress.namespaces,
-            terminal_newlines: self.terminal_newlines,
-            warnings: self.progress.warnings,
-        }
-    }
-
-    /// Gives it up. It is over when [`Making::poll`] says so.
-    pub fn kill(&mut self) {
-        if self.stage_ended.is_none() {
-            // our own child, which nobody has waited for
-            let _ = kill(self.stage, Signal::SIGKILL);
-        }
-        self.kill_init();
-        self.outcome = Some(Err(Error::Remote {
-            kind: Kind::InvalidState,
-            message: "the container was killed while it was being made".to_owned(),
-        }));
-    }
-
-    fn take_in(&mut self) {
-        while self.outcome.is_none() {
-            self.outcome = match self.channel.try_receive() {
-                Ok(None) => return,
-                Ok(Some(None)) => Some(Ok(())),
-                Ok(Some(Some((report, fds)))) => match self.progress.take_in(report, fds) {
-                    Ok(()) if self.progress.is_complete() => Some(Ok(())),
-                    Ok(()) => None,
-                    Err(e) => Some(Err(e)),
-                },
-                Err(e) => Some(Err(e)),
-            };
-        }
-    }
-
-    fn is_init_alive(&self) -> bool {
-        self.progress.init.is_some_and(|init| !self.ended.holds(init))
-    }
-
-    fn kill_init(&self) {
-        if let Some(init) = self.progress.init.filter(|_| self.is_init_alive()) {
-            // our own child, which nobody has waited for
-            let _ = kill(init, Signal::SIGKILL);
-        }
-    }
-}
-
-fn ended(status: String) -> Error {
+pub(super) fn ended(status: String) -> Error {
     Error::Ended {
         what: "container set-up",
         status,
@@ -225,9 +61,16 @@ pub fn poll_start(prepared: &mut Prepared) -> Option<Result<()>> {
 }
 
 /// What is left to do when the program runs.
-#[expect(clippy::unnecessary_wraps, reason = "hooks come in here")]
-fn started(_prepared: &mut Prepared) -> Result<()> {
-    Ok(())
+fn started(prepared: &Prepared) -> Result<()> {
+    let Some(hooks) = &prepared.hooks else {
+        return Ok(());
+    };
+    hooks
+        .run(hooks::Kind::Poststart, prepared.pid.as_raw(), &[])
+        .inspect_err(|_| {
+            // it runs by now, and must not go on
+            let _ = pidfd_kill(prepared.pidfd.as_fd(), libc::SIGKILL);
+        })
 }
 
 fn channel_of(prepared: &Prepared) -> Result<Channel> {
@@ -247,6 +90,15 @@ fn release(prepared: &Prepared) -> Result<Channel> {
     }
 }
 
+/// Removes what is left of a container whose processes have ended, or never ran: its cgroup. Then its poststop hooks
+/// run; of these, what fails is only told, as warnings.
+pub fn remove(prepared: &Prepared) -> Result<Vec<String>> {
+    prepared.cgroup.remove()?;
+    let hooks = prepared.hooks.as_ref();
+    let failed = hooks.and_then(|hooks| hooks.run(hooks::Kind::Poststop, 0, &[]).err());
+    Ok(failed.into_iter().map(|e| e.to_string()).collect())
+}
+
 /// Waits until the other side is closed by execve, or reports why it wasn't.
 pub(super) fn outcome_of_exec(channel: &Channel) -> Result<()> {
     exec_outcome(channel.receive()?)
@@ -262,25 +114,26 @@ fn exec_outcome(received: Option<(Report, Vec<OwnedFd>)>) -> Result<()> {
 
 /// What is known of a container in the making.
 #[derive(Debug, Default)]
-struct Progress {
+pub(super) struct Progress {
     cgroup: Option<cgroup::Handle>,
-    namespaces: i32,
-    init: Option<Pid>,
-    console: Option<OwnedFd>,
-    warnings: Vec<String>,
+    pub(super) namespaces: i32,
+    pub(super) init: Option<Pid>,
+    pub(super) console: Option<OwnedFd>,
+    pub(super) hooks: Option<hooks::Plan>,
+    pub(super) warnings: Vec<String>,
     limited: bool,
     ready: bool,
 }
 
-struct Parts {
-    pid: Pid,
-    pidfd: OwnedFd,
-    cgroup: cgroup::Handle,
+pub(super) struct Parts {
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+    pub(super) cgroup: cgroup::Handle,
 }
 
 impl Progress {
     /// Takes in reports until both sides are done.
-    fn listen(&mut self, channel: &Channel) -> Result<()> {
+    pub(super) fn listen(&mut self, channel: &Channel) -> Result<()> {
         while !self.is_complete() {
             let Some((report, fds)) = channel.receive()? else {
                 break;
@@ -291,15 +144,19 @@ impl Progress {
     }
 
     /// Whether nothing more is to be reported.
-    fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.limited && self.ready
     }
 
-    fn take_in(&mut self, report: Report, fds: Vec<OwnedFd>) -> Result<()> {
+    pub(super) fn take_in(&mut self, report: Report, fds: Vec<OwnedFd>) -> Result<()> {
         match report {
             Report::Begun { cgroup, namespaces } => {
                 self.cgroup = Some(cgroup::Handle::new(&cgroup)?);
                 self.namespaces = namespaces;
+            }
+            Report::Hooks {} => {
+                let file = fds.into_iter().next().map(File::from);
+                self.hooks = file.map(hooks::Plan::from_file).transpose()?;
             }
             Report::Init { pid } => self.init = Some(Pid::from_raw(pid)),
             Report::Limited { warnings } => {
@@ -316,7 +173,7 @@ impl Progress {
         Ok(())
     }
 
-    fn finish(&self, stage: &str) -> Result<Parts> {
+    pub(super) fn finish(&self, stage: &str) -> Result<Parts> {
         if !self.is_complete() {
             return Err(ended(stage.to_owned()));
         }
@@ -335,7 +192,7 @@ impl Progress {
 
     /// Kills and waits for the init and removes the cgroup. The first failure is what the caller learns of; one in
     /// here would hide it.
-    fn undo(&mut self, channel: &Channel) {
+    pub(super) fn undo(&mut self, channel: &Channel) {
         if let Some(pid) = self.init.take().or_else(|| channel.pending_init()) {
             // our own child, which nobody has waited for
             let _ = kill(pid, Signal::SIGKILL);
@@ -343,6 +200,10 @@ impl Progress {
         }
         if let Some(cgroup) = self.cgroup.take() {
             let _ = cgroup.remove();
+        }
+        // whatever hooks have made, these undo
+        if let Some(hooks) = self.hooks.take() {
+            let _ = hooks.run(hooks::Kind::Poststop, 0, &[]);
         }
     }
 }

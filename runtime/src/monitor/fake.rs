@@ -1,5 +1,7 @@
 //! A backend without a kernel, and a pod around it: the tests play the processes.
 
+mod job;
+
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,7 +13,8 @@ use std::thread::JoinHandle;
 use nix::pty::openpty;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
-use super::backend::{Backend, Ending, Job, Prepared, Started};
+use self::job::FakeJob;
+use super::backend::{Backend, Ending, Prepared, Started};
 use super::event_loop::Monitor;
 use crate::container::InitStdio;
 use crate::error::{Error, ExecError, Result};
@@ -100,78 +103,6 @@ fn terminal() -> (InitStdio, Option<OwnedFd>) {
 pub(crate) struct FakeContainer {
     id: String,
     gate: UnixStream,
-}
-
-/// Something in the making, until its gate is opened.
-#[derive(Debug)]
-pub(crate) struct FakeJob<T> {
-    gate: UnixStream,
-    made: Result<T>,
-    ended: Option<Ending>,
-    shared: Arc<Mutex<Shared>>,
-    is_listening: bool,
-}
-
-/// What a job makes is a process.
-pub(crate) trait Made {
-    fn pid(&self) -> i32;
-    fn set_ended(&mut self, ending: Option<Ending>);
-}
-
-impl Made for Started {
-    fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    fn set_ended(&mut self, ending: Option<Ending>) {
-        self.ended = ending;
-    }
-}
-
-impl Made for Prepared<FakeContainer> {
-    fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    fn set_ended(&mut self, _: Option<Ending>) {}
-}
-
-impl<T: Made> Job for FakeJob<T> {
-    type Output = T;
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.gate.as_fd()
-    }
-
-    fn is_listening(&self) -> bool {
-        self.is_listening
-    }
-
-    fn child_ended(&mut self, pid: i32, ending: Ending) {
-        if self.made.as_ref().is_ok_and(|made| made.pid() == pid) {
-            self.ended = Some(ending);
-        }
-    }
-
-    /// A killed one is over when its gate is opened, too: as a process that hangs in the kernel.
-    fn poll(&mut self) -> bool {
-        (&self.gate).read(&mut [0]).is_ok()
-    }
-
-    fn finish(self) -> Result<T> {
-        let mut made = self.made?;
-        made.set_ended(self.ended);
-        Ok(made)
-    }
-
-    fn kill(&mut self) {
-        if let Ok(made) = &self.made {
-            let mut shared = self.shared.lock().unwrap();
-            shared.calls.push("kill job".to_owned());
-            shared.pids.retain(|_, pid| *pid != made.pid());
-        }
-        self.made = Err(Error::sys("killed", nix::errno::Errno::EINTR));
-    }
 }
 
 impl Backend for Fake {
