@@ -8,7 +8,9 @@ mod lsm;
 mod terminal;
 
 pub(crate) use caps::Sets;
-pub(crate) use launch::{Launch, above_stdio, run};
+#[cfg(feature = "oci")]
+pub(crate) use caps::names as capability_names;
+pub(crate) use launch::{Launch, above_stdio, check_program, install_streams, run};
 pub(crate) use limits::set_oom_score;
 pub(crate) use lsm::{check as check_labels, set_for_exec as set_labels_for_exec};
 pub(crate) use terminal::{Console, open as open_terminal};
