@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pintle_images::{Store, StoreConfig};
+use pintle_runtime::rootfs::can_map_ids;
 
 use crate::config::Config;
 use crate::container::{Container, ContainerRecord};
@@ -63,12 +64,11 @@ impl Core {
             pinned: config.images().pinned.clone(),
             ..StoreConfig::default()
         })?;
+        let mut node = gather::node_facts(config.cgroup_driver())?;
+        // The kernel's version promises it, and the file system of the images must keep it.
+        node.user_namespaces = node.user_namespaces && can_map_ids(&paths.images())?;
         Ok(Self {
-            // Containers can't join a user namespace yet, whatever the kernel can do: such pods are refused.
-            node: NodeFacts {
-                user_namespaces: false,
-                ..gather::node_facts(config.cgroup_driver())?
-            },
+            node,
             monitor: config.find_monitor()?,
             boot_id: boot_id()?,
             images,

@@ -26,6 +26,8 @@ pub(crate) enum Report {
         /// `CLONE_NEW*` of the container's namespaces.
         namespaces: i32,
     },
+    /// The container has hooks; a file with them comes with this message.
+    Hooks {},
     /// The process exists and is the maker's child.
     Init { pid: i32 },
     /// The process is in its cgroup and limited; the stage ends.

@@ -3,6 +3,7 @@
 //! There is no undo beside these steps: whatever fails, `teardown.rs` takes down what stands.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use crate::error::{Error, IoContext as _, Result};
 use crate::pod::{Pod, PodRecord};
 use crate::proto::{ContainerConfig, CreateContainerRequest, LinuxContainerUser, NamespaceMode};
 use crate::spec::{
-    self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, Seccomp, SpecInput, UserDatabase, gather,
+    self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, Seccomp, SpecInput, UserDatabase, UserIds,
+    gather,
 };
 use crate::store::Cell;
 use crate::task::blocking;
@@ -168,6 +170,7 @@ async fn set_up(
 /// Everything up to the monitor: files, spec and filter. Blocking.
 fn prepare(core: &Core, pod: &Pod, container: &Container, image: &Image) -> Result<CreateContainer> {
     let record = container.cell.get();
+    let ids = pod.cell.get().user_ids();
     let made = translate(core, &pod.cell.get(), &record, image)?;
     let seccomp_filter = seccomp_filter(core, &made)?;
     // The cgroup is known from here on, so that it can be removed whatever happens next.
@@ -180,6 +183,9 @@ fn prepare(core: &Core, pod: &Pod, container: &Container, image: &Image) -> Resu
         Ok(())
     })?;
     let snapshot = core.images.snapshot(&record.id, &record.image_id)?;
+    if ids.are_mapped() {
+        shift_owner(&snapshot.upper, ids)?;
+    }
     let bundle = core.paths.pod(&record.pod_id).bundle(&record.id);
     write_bundle(&bundle, &made.spec)?;
     Ok(CreateContainer {
@@ -190,12 +196,20 @@ fn prepare(core: &Core, pod: &Pod, container: &Container, image: &Image) -> Resu
             upper: Some(snapshot.upper),
             work: Some(snapshot.work),
             options: Vec::new(),
+            idmap: ids.are_mapped(),
         }),
         seccomp_filter,
         stdin: record.config.stdin,
         stdin_once: record.config.stdin_once,
         log: log_target(core, &record),
     })
+}
+
+/// The writable layer's folder is the root that the container sees: it belongs to whom the image says, as the pod has it.
+fn shift_owner(upper: &Path, ids: UserIds) -> Result<()> {
+    let is = fs::metadata(upper).io("stat", upper)?;
+    let (uid, gid) = ids.on_host(is.uid(), is.gid());
+    chown(upper, Some(uid), Some(gid)).io("set owner of", upper)
 }
 
 fn log_target(core: &Core, record: &ContainerRecord) -> Option<LogTarget> {
@@ -216,7 +230,12 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
     let mut host = gather::host_facts(&record.config, &core.node)?;
     host.target_pid = target_pid(core, record)?;
     let declared = spec::image_volumes(&record.config, &image.config);
-    host.volumes = volumes::make(&core.paths.volumes().join(&record.id), &declared, &layers)?;
+    host.volumes = volumes::make(
+        &core.paths.volumes().join(&record.id),
+        &declared,
+        &layers,
+        pod.user_ids(),
+    )?;
     let hostname = spec::sandbox::hostname(&pod.config, &pod.id, &core.node.hostname);
     let made = spec::container_spec(&SpecInput {
         id: &record.id,

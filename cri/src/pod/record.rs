@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::PodState;
 use crate::error::{Error, Kind, Result};
 use crate::proto::{NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata};
+use crate::spec::UserIds;
 use crate::store::Record;
 
 /// A pod sandbox, as it lies on disk.
@@ -65,6 +66,11 @@ impl PodRecord {
         security
             .and_then(|s| s.namespace_options.clone())
             .unwrap_or_default()
+    }
+
+    /// How the ids of its containers lie on the host.
+    pub fn user_ids(&self) -> UserIds {
+        UserIds::new(&self.namespace_options())
     }
 
     /// Whether the pod uses the network of its node.

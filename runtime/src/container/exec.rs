@@ -17,7 +17,7 @@ use nix::sys::prctl::set_dumpable;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, setsid};
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{LinuxNamespaceType, Process};
 
 use super::{ExecStarted, ExecTarget, check};
 use crate::cgroup;
@@ -26,6 +26,7 @@ use crate::error::{Context, Error, Result};
 use crate::process::{self, Console, Launch};
 use crate::rootfs::open_proc;
 use crate::seccomp::Filter;
+use crate::sys::cred::become_root;
 use crate::sys::fd::close_all_but;
 use crate::sys::process::{Forked, clone, exit_now, fork, fork_into, pidfd_open, setns, wait};
 
@@ -91,7 +92,7 @@ impl Progress {
                 Report::Console {} => self.console = fds.into_iter().next(),
                 Report::Ready { warnings } => self.warnings = warnings,
                 Report::Failed { kind, message } => return Err(Error::Remote { kind, message }),
-                Report::Begun { .. } | Report::Limited { .. } => {
+                Report::Begun { .. } | Report::Hooks {} | Report::Limited { .. } => {
                     return Err(Error::sys("exec: unexpected report", Errno::EPROTO));
                 }
             }
@@ -167,6 +168,8 @@ impl Stage<'_> {
         if let Some(score) = process.oom_score_adj() {
             warnings.extend(process::set_oom_score(proc.as_fd(), score)?);
         }
+        // inherited by the process, which executes nothing before its program
+        process::set_labels_for_exec(proc.as_fd(), "process", process)?;
         drop(proc);
         setns(target.init_pidfd, target.namespaces).map_err(|errno| match errno {
             Errno::ESRCH => Error::Remote {
@@ -175,6 +178,9 @@ impl Stage<'_> {
             },
             _ => Error::sys("join the container's namespaces", errno),
         })?;
+        if target.namespaces & LinuxNamespaceType::User as i32 != 0 {
+            become_root().call("become root of the user namespace")?;
+        }
         match clone(0, true, None).call("clone exec process")? {
             Forked::Parent(pid) => channel.report(&Report::Init { pid: pid.as_raw() }),
             Forked::Child(_child) => {

@@ -13,13 +13,17 @@
 //!     │ ◀─ end of file: execve succeeded, or Failed ───────────── execve
 //! ```
 //!
+//! A stage that joins a user namespace forks another process first, which does the cgroup's part in its place.
+//!
 //! Stage and init work side by side. The init is the caller's own child. A failure anywhere travels as `Failed` and
 //! undoes everything: the processes are killed and waited for, the cgroup is removed.
 
 mod check;
 mod exec;
+mod hooks;
 mod init;
 mod prepare;
+mod server;
 mod stage;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -28,7 +32,7 @@ use std::path::PathBuf;
 use nix::unistd::Pid;
 
 pub use exec::exec;
-pub use prepare::{prepare, prepare_with, start};
+pub use prepare::{prepare, prepare_with, remove, start};
 
 use crate::cgroup;
 use crate::protocol::{CreateContainer, Overlay};
@@ -93,6 +97,8 @@ pub struct Prepared {
     pub terminal_newlines: bool,
     /// What could not be done but may be done without, for the log.
     pub warnings: Vec<String>,
+    /// Those that are still to run.
+    hooks: Option<hooks::Plan>,
 }
 
 impl Prepared {

@@ -1,19 +1,22 @@
 //! The caller's side: forks the stage, listens to what it and the init report, undoes what failed.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
+use super::hooks;
 use super::{InitStdio, Options, Prepared, stage};
 use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
 use crate::protocol::CreateContainer;
-use crate::sys::process::{Forked, exit_now, fork, pidfd_open, wait};
+use crate::sys::process::{Forked, exit_now, fork, pidfd_kill, pidfd_open, wait};
 
 /// Makes a container up to the point where its init waits. A failure leaves nothing behind.
 ///
@@ -55,6 +58,7 @@ pub fn prepare_with(options: &Options, stdio: InitStdio) -> Result<Prepared> {
             namespaces: progress.namespaces,
             terminal_newlines: options.terminal_newlines,
             warnings: progress.warnings,
+            hooks: progress.hooks,
         }),
         Err(e) => {
             progress.undo(&ours);
@@ -81,7 +85,25 @@ pub fn start(prepared: &mut Prepared) -> Result<()> {
         }
         Err(e) => return Err(e).call("release init"),
     }
-    outcome_of_exec(&channel)
+    outcome_of_exec(&channel)?;
+    let Some(hooks) = &prepared.hooks else {
+        return Ok(());
+    };
+    hooks
+        .run(hooks::Kind::Poststart, prepared.pid.as_raw(), &[])
+        .inspect_err(|_| {
+            // it runs by now, and must not go on
+            let _ = pidfd_kill(prepared.pidfd.as_fd(), libc::SIGKILL);
+        })
+}
+
+/// Removes what is left of a container whose processes have ended, or never ran: its cgroup. Then its poststop hooks
+/// run; of these, what fails is only told, as warnings.
+pub fn remove(prepared: &Prepared) -> Result<Vec<String>> {
+    prepared.cgroup.remove()?;
+    let hooks = prepared.hooks.as_ref();
+    let failed = hooks.and_then(|hooks| hooks.run(hooks::Kind::Poststop, 0, &[]).err());
+    Ok(failed.into_iter().map(|e| e.to_string()).collect())
 }
 
 /// Waits until the other side is closed by execve, or reports why it wasn't.
@@ -100,6 +122,7 @@ struct Progress {
     namespaces: i32,
     init: Option<Pid>,
     console: Option<OwnedFd>,
+    hooks: Option<hooks::Plan>,
     warnings: Vec<String>,
     limited: bool,
     ready: bool,
@@ -122,6 +145,10 @@ impl Progress {
                 Report::Begun { cgroup, namespaces } => {
                     self.cgroup = Some(cgroup::Handle::new(&cgroup)?);
                     self.namespaces = namespaces;
+                }
+                Report::Hooks {} => {
+                    let file = fds.into_iter().next().map(File::from);
+                    self.hooks = file.map(hooks::Plan::from_file).transpose()?;
                 }
                 Report::Init { pid } => self.init = Some(Pid::from_raw(pid)),
                 Report::Limited { warnings } => {
@@ -169,6 +196,10 @@ impl Progress {
         }
         if let Some(cgroup) = self.cgroup.take() {
             let _ = cgroup.remove();
+        }
+        // whatever hooks have made, these undo
+        if let Some(hooks) = self.hooks.take() {
+            let _ = hooks.run(hooks::Kind::Poststop, 0, &[]);
         }
     }
 }

@@ -114,7 +114,10 @@ impl Backend for Host {
     }
 
     fn remove(&mut self, container: &Self::Container) -> Result<()> {
-        container.cgroup.remove()
+        for warning in container::remove(container)? {
+            note(format_args!("{warning}"));
+        }
+        Ok(())
     }
 
     fn kill_tree(&mut self, pid: i32) {

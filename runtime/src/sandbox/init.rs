@@ -23,7 +23,8 @@ use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Result};
 use crate::process::{Sets, set_oom_score};
 use crate::protocol::{NamespaceKind, SandboxSetup};
-use crate::rootfs::{isolate_mounts, open_proc, pivot};
+use crate::rootfs::{isolate_mounts, open_path, open_proc, pivot};
+use crate::sys::cred::become_root;
 use crate::sys::fd::{close_all_but, close_number};
 use crate::sys::mount::{FsContext, attach, attr};
 use crate::sys::process::{Forked, clone, exit_now, fork, set_parent_death_signal, setns, wait};
@@ -112,7 +113,7 @@ fn in_stage(pins: &Path, setup: &SandboxSetup, channel: Channel) {
             // a maker that is gone sees to it by PR_SET_PDEATHSIG
             let _ = channel.report(&Report::Init { pid: pid.as_raw() });
         }
-        Ok(Forked::Child(_child)) => match confine(pins) {
+        Ok(Forked::Child(_child)) => match confine(setup) {
             Ok(signals) => {
                 let told = channel.report(&Report::Ready { warnings: Vec::new() });
                 drop(channel);
@@ -157,7 +158,11 @@ fn make_init(pins: &Path, setup: &SandboxSetup, channel: &Channel) -> Result<For
 }
 
 /// Takes everything away that a process which only reaps does not need.
-fn confine(mount_point: &Path) -> Result<SignalFd> {
+fn confine(setup: &SandboxSetup) -> Result<SignalFd> {
+    if setup.namespaces.contains(&NamespaceKind::User) {
+        become_root().call("become root of the user namespace")?;
+    }
+    // after the change of ids, which takes it away
     set_parent_death_signal(libc::SIGKILL).call("prctl PR_SET_PDEATHSIG")?;
     setsid().call("setsid")?;
     let all = SigSet::all();
@@ -170,9 +175,8 @@ fn confine(mount_point: &Path) -> Result<SignalFd> {
     let tmpfs = FsContext::open("tmpfs")
         .and_then(|c| c.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC))
         .call("make empty root")?;
-    let place = File::open(mount_point).path("open", mount_point)?;
-    attach(tmpfs.as_fd(), place.as_fd()).path("mount empty root on", mount_point)?;
-    drop(place);
+    // on the root itself: any other folder may be out of a user namespace's reach
+    attach(tmpfs.as_fd(), open_path(Path::new("/"))?.as_fd()).call("mount empty root")?;
     pivot(tmpfs.as_fd())?;
     let mut none = Sets::default();
     none.prepare()?;

@@ -30,6 +30,7 @@ pub(crate) mod attr {
     pub(crate) const NOATIME: u64 = 0x10;
     pub(crate) const STRICTATIME: u64 = 0x20;
     pub(crate) const NODIRATIME: u64 = 0x80;
+    pub(crate) const IDMAP: u64 = 0x0010_0000;
     pub(crate) const NOSYMFOLLOW: u64 = 0x0020_0000;
 }
 
@@ -184,6 +185,21 @@ pub(crate) fn set_attr(fd: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) ->
         )
     })?;
     Ok(())
+}
+
+/// Shows the ids of a mount that is attached nowhere through a user namespace, for good; those of everything mounted
+/// below it, too, if `recursive`.
+pub(crate) fn map_ids(
+    fd: BorrowedFd<'_>,
+    user_namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> Result<(), Errno> {
+    let attrs = MountAttr {
+        set: attr::IDMAP,
+        userns_fd: user_namespace.as_raw_fd() as u64,
+        ..MountAttr::default()
+    };
+    set_attr(fd, &attrs, recursive)
 }
 
 /// The id that /proc/self/mountinfo gives to the mount that `fd` is on.
