@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -106,7 +106,6 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HELLO)
         .max_buf_size(MAX_HEAD)
-        .keep_alive(false)
         .serve_connection(
             TokioIo::new(stream),
             service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(core, request)))),
@@ -201,6 +200,9 @@ where
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     let mut answer = Response::new(Full::from(text));
     *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
     answer
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));

@@ -161,7 +161,7 @@ async fn deliver(shared: &Shared, stream: u32, inbox: &Inbox, mut piece: &[u8], 
         }
         while timeout(PROBE, inbox.room()).await.is_err() {
             shared.probe();
-            if patience.is_some_and(|patience| begun.elapsed() >= patience) {
+            if shared.has_others() && patience.is_some_and(|patience| begun.elapsed() >= patience) {
                 shared.reset(stream, Reset::FlowControl);
             }
         }

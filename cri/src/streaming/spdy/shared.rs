@@ -155,6 +155,11 @@ impl Shared {
         was_there
     }
 
+    /// Whether there are streams beside this one and its pair's other half.
+    pub(super) fn has_others(&self) -> bool {
+        self.table().streams.len() > 2
+    }
+
     /// The stream is over at once, by ours.
     pub(super) fn reset(&self, id: u32, why: Reset) {
         if self.forget(id) {
