@@ -15,6 +15,7 @@ use crate::pod::{InFlight, Pod, PodRecord};
 use crate::proto::PodSandboxConfig;
 use crate::spec::{NodeFacts, UserDbCache, cgroups, gather};
 use crate::store::{Index, Lookup, Names, RecordDir};
+use crate::streaming::Streaming;
 
 /// The daemon's state. Everything in it can be used from any task at any time.
 pub struct Core {
@@ -48,6 +49,8 @@ pub struct Core {
     pub container_records: RecordDir<ContainerRecord>,
     /// Users and groups of the images in use.
     pub user_dbs: UserDbCache,
+    /// URLs of exec, attach and port-forward.
+    pub streaming: Streaming,
 }
 
 impl Core {
@@ -81,6 +84,7 @@ impl Core {
             pod_records: RecordDir::open(&paths.pod_records())?,
             container_records: RecordDir::open(&paths.container_records())?,
             user_dbs: UserDbCache::default(),
+            streaming: Streaming::bind(config.streaming())?,
             config,
             paths,
         })

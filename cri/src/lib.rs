@@ -16,6 +16,7 @@ pub mod recover;
 pub mod server;
 pub mod spec;
 pub mod store;
+pub mod streaming;
 pub mod sweep;
 mod task;
 mod time;

@@ -1,7 +1,9 @@
 //! The gRPC server: one file an RPC (or a pair that belongs together), one line each in the service tables.
 
+mod attach;
 mod container_status;
 mod create_container;
+mod exec;
 mod exec_sync;
 mod filter;
 mod image_fs_info;
@@ -12,6 +14,7 @@ mod list_images;
 mod list_pod_sandbox;
 mod log;
 mod pod_sandbox_status;
+mod port_forward;
 mod pull_image;
 mod remove_container;
 mod remove_image;
