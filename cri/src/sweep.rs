@@ -37,7 +37,7 @@ async fn containers_without_pod(core: &Arc<Core>) {
     for container in core.containers.all() {
         if core.pods.get(&container.pod_id).is_none() {
             tracing::info!(container = container.id, "sweeping up a container without a pod");
-            crate::container::kill_by_cgroup(&container).await;
+            crate::container::kill_by_cgroup(core, &container).await;
             note("container", crate::container::remove(core, &container).await);
         }
     }

@@ -15,8 +15,11 @@ use pintle_runtime::seccomp;
 use super::{Container, ContainerRecord, ContainerState, undo_create, unique_name, volumes};
 use crate::core::{Core, new_id};
 use crate::error::{Error, IoContext as _, Result};
+use crate::events;
 use crate::pod::{Pod, PodRecord};
-use crate::proto::{ContainerConfig, CreateContainerRequest, LinuxContainerUser, NamespaceMode};
+use crate::proto::{
+    ContainerConfig, ContainerEventType, CreateContainerRequest, LinuxContainerUser, NamespaceMode,
+};
 use crate::spec::{
     self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, Seccomp, SpecInput, UserDatabase, gather,
 };
@@ -76,6 +79,7 @@ pub async fn create(core: &Arc<Core>, request: CreateContainerRequest) -> Result
         }
         return Err(error);
     }
+    events::of_container(core, ContainerEventType::ContainerCreatedEvent, &container);
     Ok(container.id.clone())
 }
 
@@ -166,7 +170,7 @@ async fn set_up(
 }
 
 /// Everything up to the monitor: files, spec and filter. Blocking.
-fn prepare(core: &Core, pod: &Pod, container: &Container, image: &Image) -> Result<CreateContainer> {
+fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) -> Result<CreateContainer> {
     let record = container.cell.get();
     let made = translate(core, &pod.cell.get(), &record, image)?;
     let seccomp_filter = seccomp_filter(core, &made)?;
@@ -180,6 +184,7 @@ fn prepare(core: &Core, pod: &Pod, container: &Container, image: &Image) -> Resu
         Ok(())
     })?;
     let snapshot = core.images.snapshot(&record.id, &record.image_id)?;
+    core.layers.refresh(container);
     let bundle = core.paths.pod(&record.pod_id).bundle(&record.id);
     write_bundle(&bundle, &made.spec)?;
     Ok(CreateContainer {

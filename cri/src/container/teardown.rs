@@ -11,6 +11,8 @@ use pintle_runtime::error::Kind as ErrorKind;
 
 use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::events;
+use crate::proto::ContainerEventType;
 use crate::task::blocking;
 
 /// Removes a container and all that is its own, except its log. A running one is killed first.
@@ -58,6 +60,9 @@ async fn take_down(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
     }
     container.cell.delete()?;
     core.containers.remove(&container.id);
+    if container.visible() {
+        events::of_container(core, ContainerEventType::ContainerDeletedEvent, container);
+    }
     core.container_names
         .release(&container.cell.get().name, &container.id);
     Ok(())

@@ -27,7 +27,7 @@ pub(super) async fn container_status(
     })
 }
 
-fn status(record: &ContainerRecord) -> ContainerStatus {
+pub(super) fn status(record: &ContainerRecord) -> ContainerStatus {
     let exit = record.exit.as_ref();
     ContainerStatus {
         id: record.id.clone(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::container_status;
 use crate::core::Core;
 use crate::error::Result;
 use crate::pod::{Pod, PodRecord};
@@ -16,7 +17,10 @@ pub(super) async fn pod_sandbox_status(
     request: PodSandboxStatusRequest,
 ) -> Result<PodSandboxStatusResponse> {
     let pod = core.pod(&request.pod_sandbox_id)?;
+    // Before the look: what happens after it is told by a later event.
+    let timestamp = core.events.now();
     let record = pod.cell.get();
+    let containers = core.containers_of(&pod.id);
     Ok(PodSandboxStatusResponse {
         status: Some(status(&record)),
         info: if request.verbose {
@@ -24,12 +28,16 @@ pub(super) async fn pod_sandbox_status(
         } else {
             BTreeMap::new()
         },
-        containers_statuses: Vec::new(),
-        timestamp: 0,
+        containers_statuses: containers
+            .iter()
+            .filter(|container| container.visible())
+            .map(|container| container_status::status(&container.cell.get()))
+            .collect(),
+        timestamp,
     })
 }
 
-fn status(record: &PodRecord) -> PodSandboxStatus {
+pub(super) fn status(record: &PodRecord) -> PodSandboxStatus {
     let mut ips = record.ips.iter().map(ToString::to_string);
     PodSandboxStatus {
         id: record.id.clone(),
