@@ -2,6 +2,7 @@
 //!
 //! There is no undo beside these steps: whatever fails, `teardown.rs` takes down what stands.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use pintle_runtime::protocol::{CreateContainer, LogTarget, Overlay};
 use pintle_runtime::rootfs::{detached_overlay, read_in_root};
 use pintle_runtime::seccomp;
 
-use super::{Container, ContainerRecord, ContainerState, undo_create, unique_name, volumes};
+use super::{Container, ContainerRecord, ContainerState, image_volumes, undo_create, unique_name, volumes};
 use crate::core::{Core, new_id};
 use crate::error::{Error, IoContext as _, Result};
 use crate::events;
@@ -57,10 +58,12 @@ pub async fn create(core: &Arc<Core>, request: CreateContainerRequest) -> Result
     };
     let log_directory = request.sandbox_config.map(|sandbox| sandbox.log_directory);
     let log_path = log_path(log_directory, &pod.cell.get(), &config)?;
+    let image_volumes = image_volumes::ids(core, &config.mounts)?;
     let name = unique_name(metadata, &pod.cell.get().metadata());
     let id = new_id();
     core.container_names.reserve(&name, &id)?;
-    let record = new_record(id, name.clone(), &pod, &image, config, log_path);
+    let mut record = new_record(id, name.clone(), &pod, &image, config, log_path);
+    record.image_volumes = image_volumes;
     let container = match Cell::create(&core.container_records, record) {
         Ok(cell) => Container::new(cell),
         Err(error) => {
@@ -114,6 +117,7 @@ fn new_record(
         user: LinuxContainerUser::default(),
         stop_signal: 0,
         seccomp_filter: None,
+        image_volumes: BTreeMap::new(),
         resources: config
             .linux
             .as_ref()
@@ -219,6 +223,7 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
         .get_or_load(&image.id, || read_users(layers.clone()))?;
     let mut host = gather::host_facts(&record.config, &core.node)?;
     host.target_pid = target_pid(core, record)?;
+    host.image_mounts = image_volumes::prepare(core, record)?;
     let declared = spec::image_volumes(&record.config, &image.config);
     host.volumes = volumes::make(&core.paths.volumes().join(&record.id), &declared, &layers)?;
     let hostname = spec::sandbox::hostname(&pod.config, &pod.id, &core.node.hostname);

@@ -2,6 +2,7 @@
 
 mod create;
 mod exec;
+mod image_volumes;
 mod record;
 mod start;
 mod state;
@@ -16,6 +17,7 @@ use oci_spec::runtime::Process;
 use tokio::sync::watch;
 
 pub use create::create;
+pub(crate) use image_volumes::container_of;
 pub use record::{ContainerRecord, ExitRecord, unique_name};
 pub use start::start;
 pub use state::ContainerState;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Container, kill};
+use super::{Container, image_volumes, kill};
 use pintle_runtime::Error as RuntimeError;
 use pintle_runtime::error::Kind as ErrorKind;
 
@@ -73,7 +73,7 @@ fn remove_files(core: &Core, container: &Container) -> Vec<String> {
     let record = container.cell.get();
     let bundle = core.paths.pod(&record.pod_id).bundle(&record.id);
     let volumes = core.paths.volumes().join(&record.id);
-    let steps: [Result<()>; 4] = [
+    let steps: [Result<()>; 5] = [
         match record.cgroup.as_str() {
             "" => Ok(()),
             cgroup => pintle_runtime::cgroup::remove(cgroup).map_err(Error::from),
@@ -81,6 +81,7 @@ fn remove_files(core: &Core, container: &Container) -> Vec<String> {
         remove_tree(&bundle),
         remove_tree(&volumes),
         core.images.release(&record.id).map_err(Error::from),
+        image_volumes::release(core, &record),
     ];
     steps
         .into_iter()
