@@ -1,13 +1,14 @@
 //! UpdateContainerResources: new limits for a container that lives or is about to. All of them, or none.
 
+use std::fs;
 use std::sync::Arc;
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxResources, Spec};
 use pintle_runtime::cgroup::Handle;
 
 use super::{Container, ContainerRecord, ContainerState};
 use crate::core::Core;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::proto::LinuxContainerResources;
 use crate::spec::resources;
 use crate::task::blocking;
@@ -59,14 +60,50 @@ fn change_limits(core: &Core, container: &Container, change: &LinuxContainerReso
         }
     }
     apply(&record, &limits)?;
-    remember(container, wanted).inspect_err(|_| {
+    let remembered = remember(container, wanted).inspect_err(|_| {
         // The record says what is in force: without it the limits go back.
         let before = resources::to_oci(&record.resources, &core.node);
         let undone = before.map_err(Error::from).and_then(|before| apply(&record, &before));
         if let Err(error) = undone {
             tracing::warn!(container = container.id, %error, "limits that could not be recorded are in force");
         }
-    })
+    });
+    remembered?;
+    if let Err(error) = note_in_spec(core, &record, &limits) {
+        tracing::warn!(container = container.id, %error, "the container's spec shows its former limits");
+    }
+    Ok(())
+}
+
+/// Nothing reads the limits in the bundle's spec any more, but people and tools that inspect the container.
+fn note_in_spec(core: &Core, record: &ContainerRecord, limits: &LinuxResources) -> Result<()> {
+    let path = core
+        .paths
+        .pod(&record.pod_id)
+        .bundle(&record.id)
+        .join("config.json");
+    let text = fs::read(&path).io("read", &path)?;
+    let broken = |verb| {
+        let path = path.clone();
+        move |e: serde_json::Error| Error::Io {
+            verb,
+            path,
+            source: e.into(),
+        }
+    };
+    let mut spec: Spec = serde_json::from_slice(&text).map_err(broken("decode"))?;
+    let linux = spec.linux_mut().get_or_insert_default();
+    linux
+        .resources_mut()
+        .get_or_insert_default()
+        .set_cpu(limits.cpu().clone())
+        .set_memory(limits.memory().clone())
+        .set_hugepage_limits(limits.hugepage_limits().clone())
+        .set_unified(limits.unified().clone());
+    let text = serde_json::to_vec(&spec).map_err(broken("encode"))?;
+    let new = path.with_extension("new");
+    fs::write(&new, text).io("write", &new)?;
+    fs::rename(&new, &path).io("write", &path)
 }
 
 fn apply(record: &ContainerRecord, limits: &LinuxResources) -> Result<()> {

@@ -68,6 +68,31 @@ fn info(core: &Core, pod: &Pod, record: &PodRecord) -> BTreeMap<String, String> 
         "cgroupParent": record.cgroup_parent,
         "network": record.network,
         "stateDir": core.paths.pod(&record.id).path(),
+        "runtimeSpec": {
+            "hostname": record.config.hostname,
+            "annotations": record.config.annotations,
+            "linux": {
+                "cgroupsPath": core.sandbox_cgroup(record),
+                "namespaces": namespaces(core, record),
+            },
+        },
     });
     BTreeMap::from([("info".to_owned(), info.to_string())])
+}
+
+/// The pod's pinned namespaces, in the runtime spec's words: network tools look for the path of `network`.
+fn namespaces(core: &Core, record: &PodRecord) -> Vec<serde_json::Value> {
+    let dir = core.paths.pod(&record.id);
+    let kinds = [
+        ("network", "net"),
+        ("ipc", "ipc"),
+        ("uts", "uts"),
+        ("user", "user"),
+        ("pid", "pid"),
+    ];
+    let pinned = kinds.into_iter().map(|(kind, file)| (kind, dir.namespace(file)));
+    pinned
+        .filter(|(_, path)| path.exists())
+        .map(|(kind, path)| serde_json::json!({ "type": kind, "path": path }))
+        .collect()
 }
