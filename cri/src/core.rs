@@ -9,11 +9,13 @@ use pintle_runtime::rootfs::can_map_ids;
 use crate::config::Config;
 use crate::container::{Container, ContainerRecord};
 use crate::error::{Error, Kind, Result};
+use crate::events::Events;
 use crate::network::PodNetwork;
 use crate::paths::Paths;
 use crate::pod::{InFlight, Pod, PodRecord};
 use crate::proto::PodSandboxConfig;
 use crate::spec::{NodeFacts, UserDbCache, cgroups, gather};
+use crate::stats::LayerCounter;
 use crate::store::{Index, Lookup, Names, RecordDir};
 use crate::streaming::Streaming;
 
@@ -47,6 +49,10 @@ pub struct Core {
     pub pod_records: RecordDir<PodRecord>,
     /// Containers' records on disk.
     pub container_records: RecordDir<ContainerRecord>,
+    /// What has happened of late.
+    pub events: Events,
+    /// Counts what containers have written.
+    pub layers: LayerCounter,
     /// Users and groups of the images in use.
     pub user_dbs: UserDbCache,
     /// URLs of exec, attach and port-forward.
@@ -74,6 +80,8 @@ impl Core {
             node,
             monitor: config.find_monitor()?,
             boot_id: boot_id()?,
+            events: Events::default(),
+            layers: LayerCounter::start(images.clone())?,
             images,
             network: PodNetwork::open(config.network(), &paths)?,
             pods: Index::default(),
