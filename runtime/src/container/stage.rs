@@ -14,7 +14,7 @@ use crate::channel::{Channel, Report};
 use crate::error::{Context, Result};
 use crate::namespace::{IdMaps, Plan};
 use crate::process;
-use crate::rootfs::{Sources, has_idmaps, open_proc};
+use crate::rootfs::{Sources, has_idmaps, mount_label, open_proc};
 use crate::seccomp::Filter;
 use crate::sys::fd::close_all_but;
 use crate::sys::process::{Forked, clone, exit_now};
@@ -33,6 +33,7 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
     set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
     let spec = check::load(options)?;
     let plan = Plan::read(&spec)?;
+    let options = &labelled(&spec, options);
     let path = check::cgroup_path(&spec, &options.id)?;
     let cgroup = cgroup::Handle::new(&path)?;
     let filter = options.seccomp_filter.as_deref().map(Filter::read).transpose()?;
@@ -99,6 +100,15 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
             }
         }
     }
+}
+
+/// The root's files have the label of the container's mounts.
+fn labelled(spec: &Spec, options: &Options) -> Options {
+    let mut options = options.clone();
+    if let (Some(label), Some(overlay)) = (mount_label(spec), &mut options.overlay) {
+        overlay.options.push(format!("context={label}"));
+    }
+    options
 }
 
 fn open_sources(spec: &Spec, options: &Options, with_root: bool) -> Result<Sources> {
