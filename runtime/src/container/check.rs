@@ -74,7 +74,8 @@ pub(super) fn check_process(field: &str, process: &Process) -> Result<()> {
 /// A protection or a setting that is asked for and can't be had must never be passed over in silence.
 fn refuse_unsupported(spec: &Spec, options: &Options) -> Result<()> {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    if linux.seccomp().is_some() && options.seccomp_filter.is_none() {
+    let compiles = cfg!(feature = "seccomp-compile");
+    if linux.seccomp().is_some() && options.seccomp_filter.is_none() && !compiles {
         return Err(unsupported(
             "linux.seccomp",
             "a profile without its compiled filter",
