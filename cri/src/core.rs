@@ -76,6 +76,12 @@ impl Core {
         let mut node = gather::node_facts(config.cgroup_driver())?;
         // The kernel's version promises it, and the file system of the images must keep it.
         node.user_namespaces = node.user_namespaces && can_map_ids(&paths.images())?;
+        if node.apparmor
+            && let Err(error) = crate::apparmor::load_default()
+        {
+            // Whoever needs the profile is refused by name; unconfined containers go on.
+            tracing::error!(%error, "the default AppArmor profile can't be loaded");
+        }
         Ok(Self {
             node,
             monitor: config.find_monitor()?,

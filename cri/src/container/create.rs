@@ -190,6 +190,7 @@ fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) ->
         record.seccomp_filter.clone_from(&seccomp_filter);
         Ok(())
     })?;
+    relabel(&made)?;
     let snapshot = core.images.snapshot(&record.id, &record.image_id)?;
     if ids.are_mapped() {
         shift_owner(&snapshot.upper, ids)?;
@@ -212,6 +213,18 @@ fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) ->
         stdin_once: record.config.stdin_once,
         log: log_target(core, &record),
     })
+}
+
+/// Volumes that the container is to reach get its label.
+fn relabel(made: &ContainerSpec) -> Result<()> {
+    let linux = made.spec.linux().as_ref();
+    let Some(label) = linux.and_then(|linux| linux.mount_label().as_deref()) else {
+        return Ok(());
+    };
+    for path in &made.relabel {
+        pintle_runtime::rootfs::relabel(path, label)?;
+    }
+    Ok(())
 }
 
 /// The writable layer's folder is the root that the container sees: it belongs to whom the image says, as the pod has it.
@@ -263,7 +276,7 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
                 hosts: Some(dir.hosts()),
                 shm: dir.shm(),
             },
-            selinux_level: None,
+            selinux_level: pod.selinux_level.as_deref(),
         },
         image: ImageFacts {
             config: &image.config,

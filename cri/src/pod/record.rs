@@ -31,6 +31,9 @@ pub struct PodRecord {
     pub ips: Vec<IpAddr>,
     /// The cgroup under which its containers' cgroups lie, relative to the hierarchies' roots.
     pub cgroup_parent: String,
+    /// The SELinux level that tells its containers from those of other pods; None without SELinux.
+    #[serde(default)]
+    pub selinux_level: Option<String>,
 }
 
 /// Who is in charge of a pod's network.

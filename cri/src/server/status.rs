@@ -28,7 +28,7 @@ pub(super) async fn status(core: &Arc<Core>, request: StatusRequest) -> Result<S
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: core.node.user_namespaces,
-            mount_options: false,
+            mount_options: true,
         }),
     })
 }

@@ -39,8 +39,15 @@ pub(super) struct Server<'a> {
 }
 
 impl Server<'_> {
-    /// Does it in this process.
-    pub(super) fn serve(self, pid: Pid) -> Result<()> {
+    /// Does it in this process, and reports what fails: before the init hears of it, which would only know that nobody
+    /// opens its gate any more.
+    pub(super) fn serve(self, pid: Pid) {
+        if let Err(e) = self.try_serve(pid) {
+            self.channel.report_failure(&e);
+        }
+    }
+
+    fn try_serve(&self, pid: Pid) -> Result<()> {
         let linux = self.spec.linux().as_ref();
         if self.plan.is_new(LinuxNamespaceType::User) {
             let uids = linux.and_then(|l| l.uid_mappings().as_deref());
@@ -92,10 +99,7 @@ impl Server<'_> {
                 let mut pid = [0; size_of::<i32>()];
                 // without a pid there is no init to do this for
                 if File::from(read).read_exact(&mut pid).is_ok() {
-                    let channel = self.channel;
-                    if let Err(e) = self.serve(Pid::from_raw(i32::from_ne_bytes(pid))) {
-                        channel.report_failure(&e);
-                    }
+                    self.serve(Pid::from_raw(i32::from_ne_bytes(pid)));
                 }
                 exit_now(0);
             }

@@ -1,6 +1,6 @@
 //! The stage: reads the configuration, makes the init, and gives it its cgroup while it builds its root.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::prctl::set_dumpable;
@@ -14,7 +14,9 @@ use crate::channel::{Channel, Report};
 use crate::error::{Context, Result};
 use crate::namespace::{IdMaps, Plan};
 use crate::process;
-use crate::rootfs::{Sources, has_idmaps, open_proc};
+use crate::rootfs::{Sources, has_idmaps, mount_label, open_proc};
+#[cfg(feature = "seccomp-compile")]
+use crate::seccomp;
 use crate::seccomp::Filter;
 use crate::sys::fd::close_all_but;
 use crate::sys::process::{Forked, clone, exit_now};
@@ -33,9 +35,9 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
     set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
     let spec = check::load(options)?;
     let plan = Plan::read(&spec)?;
+    let options = &labelled(&spec, options);
     let path = check::cgroup_path(&spec, &options.id)?;
     let cgroup = cgroup::Handle::new(&path)?;
-    let filter = options.seccomp_filter.as_deref().map(Filter::read).transpose()?;
     let proc = open_proc()?;
     // a process in a user namespace could not reach what only the host's root can
     let mapped = plan.has(LinuxNamespaceType::User);
@@ -85,6 +87,13 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
     match clone(plan.clone_flags(), true, tree).call("clone container init")? {
         Forked::Child(_child) => {
             drop(server);
+            let filter = match filter_of(&spec, options, proc.as_fd()) {
+                Ok(filter) => filter,
+                Err(e) => {
+                    channel.report_failure(&e);
+                    exit_now(1);
+                }
+            };
             let init = Init {
                 options,
                 spec: &spec,
@@ -107,10 +116,42 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
             drop((gate, stdio, entry));
             match server {
                 Serving::Here(server) => server.serve(pid),
-                Serving::Remote(server) => server.serve(pid),
+                Serving::Remote(server) => server.serve(pid)?,
             }
+            Ok(())
         }
     }
+}
+
+/// The filter given, or that of the configuration where this build can compile it.
+fn filter_of(spec: &Spec, options: &Options, proc: BorrowedFd<'_>) -> Result<Option<Filter>> {
+    if let Some(path) = &options.seccomp_filter {
+        return Filter::read(path).map(Some);
+    }
+    #[cfg(feature = "seccomp-compile")]
+    {
+        let told = seccomp::Told {
+            id: &options.id,
+            bundle: &options.bundle,
+            pid: process::pid_seen_by(proc)?,
+            status: "creating",
+        };
+        seccomp::of_spec(spec, &told)
+    }
+    #[cfg(not(feature = "seccomp-compile"))]
+    {
+        let _ = (spec, proc);
+        Ok(None)
+    }
+}
+
+/// The root's files have the label of the container's mounts.
+fn labelled(spec: &Spec, options: &Options) -> Options {
+    let mut options = options.clone();
+    if let (Some(label), Some(overlay)) = (mount_label(spec), &mut options.overlay) {
+        overlay.options.push(format!("context={label}"));
+    }
+    options
 }
 
 fn open_sources(spec: &Spec, options: &Options, with_root: bool) -> Result<Sources> {
