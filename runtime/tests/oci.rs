@@ -259,6 +259,37 @@ fn limits_change_by_flags_and_by_file() {
 }
 
 #[test]
+fn statistics_and_lack_of_memory_are_told_as_lines() {
+    let mut cli = Cli::new("sleep 0.5; tail /dev/zero; exec sleep 1000");
+    cli.bundle.set(
+        "/linux/resources/memory",
+        json!({"limit": 16 << 20, "swap": 16 << 20}),
+    );
+    cli.start();
+    let line: Value = serde_json::from_str(&cli.ok("events --stats c")).unwrap();
+    assert_eq!((&line["type"], &line["id"]), (&json!("stats"), &json!("c")));
+    assert!(
+        line["data"]["cpu"]["usage"]["total"].as_u64().unwrap() > 0,
+        "{line}"
+    );
+    assert_eq!(line["data"]["memory"]["usage"]["limit"], 16 << 20);
+    let mut child = cli
+        .command("events --interval 50ms c")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut kinds =
+        std::io::BufRead::lines(out).map(|line| -> Value { serde_json::from_str(&line.unwrap()).unwrap() });
+    assert!(kinds.any(|line| line["type"] == "stats"));
+    assert!(kinds.any(|line| line["type"] == "oom"));
+    cli.ok("kill c KILL");
+    assert!(child.wait().unwrap().success());
+    cli.wait_for("stopped");
+    assert_eq!(cli.run("events --stats c").code, 1);
+}
+
+#[test]
 fn hooks_run_in_their_order_with_the_state_on_their_input() {
     let mut cli = Cli::new("echo program >> /log");
     let log = cli.bundle.path("log");

@@ -17,7 +17,7 @@ pub struct PodRecord {
     pub id: String,
     /// The boot during which it was made: its namespaces and processes end with that boot.
     pub boot_id: String,
-    /// RunPodSandbox's config, as it came.
+    /// RunPodSandbox's config, as it came, with the resources that UpdatePodSandboxResources told of since.
     pub config: PodSandboxConfig,
     /// RunPodSandbox's handler, as it came.
     pub runtime_handler: String,
@@ -31,6 +31,9 @@ pub struct PodRecord {
     pub ips: Vec<IpAddr>,
     /// The cgroup under which its containers' cgroups lie, relative to the hierarchies' roots.
     pub cgroup_parent: String,
+    /// The SELinux level that tells its containers from those of other pods; None without SELinux.
+    #[serde(default)]
+    pub selinux_level: Option<String>,
 }
 
 /// Who is in charge of a pod's network.

@@ -13,6 +13,8 @@ mod entry;
 mod file;
 mod hierarchy;
 mod remove;
+mod stats;
+mod update;
 mod v1;
 mod v2;
 
@@ -23,6 +25,9 @@ use oci_spec::runtime::LinuxResources;
 
 pub(crate) use entry::Entry;
 pub use hierarchy::{Hierarchy, Mode, detect, hierarchies};
+pub use stats::{Cpu, Depth, Device, Hugetlb, Memory, Pids, Pressure, Psi, Stall, Stats, Swap, Throttling};
+
+pub use update::ControlFile;
 
 use crate::error::{Error, Result};
 
@@ -32,12 +37,19 @@ pub trait Manager {
     fn create(&self, path: &Path) -> Result<()>;
     /// Applies limits. What isn't given stays as it is.
     fn apply(&self, path: &Path, resources: &LinuxResources) -> Result<Vec<String>>;
+    /// Frees memory where a new limit is below what is used; fails where that doesn't suffice, before the kernel kills
+    /// for it.
+    fn make_room(&self, path: &Path, resources: &LinuxResources) -> Result<()>;
+    /// The files that [`Manager::apply`] would write for these limits, as far as it can be known.
+    fn control_files(&self, path: &Path, resources: &LinuxResources) -> Vec<ControlFile>;
     /// Sets which devices may be used: everything is denied but what the rules and the standard devices allow.
     fn apply_devices(&self, path: &Path, resources: &LinuxResources) -> Result<()>;
     /// Moves a process into the group; pid 0 is the caller.
     fn join(&self, path: &Path, pid: Pid) -> Result<()>;
     /// Processes of the group and of all below it.
     fn processes(&self, path: &Path) -> Result<Vec<Pid>>;
+    /// What the group and those below it have used.
+    fn stats(&self, path: &Path, depth: Depth) -> Result<Stats>;
     /// How many processes of the group itself the kernel has killed for lack of memory.
     fn oom_kills(&self, path: &Path) -> u64;
     /// Stops or resumes all processes.
@@ -127,6 +139,14 @@ impl Handle {
         manager().oom_kills(&self.path)
     }
 
+    /// What the group and those below it have used.
+    ///
+    /// # Errors
+    /// Errno ENOENT or ENODEV where there is no such group, or no longer.
+    pub fn stats(&self, depth: Depth) -> Result<Stats> {
+        manager().stats(&self.path, depth)
+    }
+
     /// Kills what is inside and removes the group, see [`remove`].
     pub fn remove(&self) -> Result<()> {
         remove::remove(manager(), &self.path)
@@ -150,6 +170,15 @@ impl Handle {
     /// Sets or changes limits other than devices; what isn't given stays. Returns warnings.
     pub fn update(&self, resources: &LinuxResources) -> Result<Vec<String>> {
         manager().apply(&self.path, resources)
+    }
+
+    /// As [`Handle::update`] of a group that lives: all limits change, or none does. A limit of memory below what is in
+    /// use and can't be had back is refused.
+    ///
+    /// # Errors
+    /// [`Error::HalfDone`] where not even the former limits could be set again.
+    pub fn change(&self, resources: &LinuxResources) -> Result<Vec<String>> {
+        update::update(manager(), &self.path, resources)
     }
 
     /// Stops or resumes all processes.

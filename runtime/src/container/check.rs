@@ -7,6 +7,7 @@ use oci_spec::runtime::{Process, Spec};
 use super::Options;
 use crate::error::{Context, Error, Result};
 use crate::process;
+use crate::rootfs::mount_label;
 
 /// A configuration of more than this many bytes is a mistake or an attack.
 const MAX_CONFIG: u64 = 16 << 20;
@@ -73,10 +74,17 @@ pub(super) fn check_process(field: &str, process: &Process) -> Result<()> {
 /// A protection or a setting that is asked for and can't be had must never be passed over in silence.
 fn refuse_unsupported(spec: &Spec, options: &Options) -> Result<()> {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    if linux.seccomp().is_some() && options.seccomp_filter.is_none() {
+    let compiles = cfg!(feature = "seccomp-compile");
+    if linux.seccomp().is_some() && options.seccomp_filter.is_none() && !compiles {
         return Err(unsupported(
             "linux.seccomp",
             "a profile without its compiled filter",
+        ));
+    }
+    if let Some(label) = mount_label(spec).filter(|_| !process::selinux_is_enabled()) {
+        return Err(Error::invalid(
+            "linux.mountLabel",
+            format!("{label:?}: SELinux is not enabled on this host"),
         ));
     }
     if linux.intel_rdt().is_some() {

@@ -29,6 +29,8 @@ pub(super) struct Init<'a> {
     pub(super) spec: &'a Spec,
     pub(super) plan: &'a Plan,
     pub(super) cgroup: &'a cgroup::Handle,
+    /// The doors of the cgroup; without them the init is moved into it.
+    pub(super) entry: Option<cgroup::Entry>,
     pub(super) filter: Option<Filter>,
     pub(super) stdio: [OwnedFd; 3],
     /// Where it is let go, by somebody who comes later; without it by its maker.
@@ -48,7 +50,8 @@ impl Init<'_> {
     /// Returns only if something failed, which is reported by then.
     pub(super) fn run(mut self, sources: Option<Sources>) {
         let maker = self.channel;
-        let built = self.build(sources);
+        let entered = self.entry.take().map_or(Ok(()), |entry| entry.enter());
+        let built = entered.and_then(|()| self.build(sources));
         let ready = built.and_then(|(root, console, warnings)| {
             if let Some(console) = console {
                 // whoever waits for the end of the streams given must not wait for this process

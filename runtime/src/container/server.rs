@@ -29,6 +29,9 @@ pub(super) struct Server<'a> {
     pub(super) spec: &'a Spec,
     pub(super) plan: &'a Plan,
     pub(super) cgroup: &'a cgroup::Handle,
+    /// Whether the init enters its cgroup by itself.
+    pub(super) enters: bool,
+    pub(super) resources: &'a LinuxResources,
     /// A byte in here lets the init go on, twice if there are hooks.
     pub(super) opener: UnixStream,
     pub(super) hooks: Option<&'a hooks::Plan>,
@@ -36,8 +39,15 @@ pub(super) struct Server<'a> {
 }
 
 impl Server<'_> {
-    /// Does it in this process.
-    pub(super) fn serve(self, pid: Pid) -> Result<()> {
+    /// Does it in this process, and reports what fails: before the init hears of it, which would only know that nobody
+    /// opens its gate any more.
+    pub(super) fn serve(self, pid: Pid) {
+        if let Err(e) = self.try_serve(pid) {
+            self.channel.report_failure(&e);
+        }
+    }
+
+    fn try_serve(&self, pid: Pid) -> Result<()> {
         let linux = self.spec.linux().as_ref();
         if self.plan.is_new(LinuxNamespaceType::User) {
             let uids = linux.and_then(|l| l.uid_mappings().as_deref());
@@ -45,20 +55,18 @@ impl Server<'_> {
             write_map(pid, "uid_map", uids.unwrap_or_default())?;
             write_map(pid, "gid_map", gids.unwrap_or_default())?;
         }
-        let none = LinuxResources::default();
-        let resources = linux.and_then(|l| l.resources().as_ref()).unwrap_or(&none);
-        self.cgroup.create()?;
         if self.plan.has(LinuxNamespaceType::User) && self.plan.is_new(LinuxNamespaceType::Cgroup) {
             delegate(self.cgroup, pid)?;
         }
-        self.cgroup.limit_devices(resources)?;
-        self.cgroup.join(pid)?;
+        if !self.enters {
+            self.cgroup.join(pid)?;
+        }
         self.open_gate()?;
         if !self.run_hooks(pid)? {
             return Ok(());
         }
         // last, so that a small CPU quota doesn't slow the set-up down
-        let warnings = self.cgroup.update(resources)?;
+        let warnings = self.cgroup.update(self.resources)?;
         self.channel.report(&Report::Limited { warnings })
     }
 
@@ -91,10 +99,7 @@ impl Server<'_> {
                 let mut pid = [0; size_of::<i32>()];
                 // without a pid there is no init to do this for
                 if File::from(read).read_exact(&mut pid).is_ok() {
-                    let channel = self.channel;
-                    if let Err(e) = self.serve(Pid::from_raw(i32::from_ne_bytes(pid))) {
-                        channel.report_failure(&e);
-                    }
+                    self.serve(Pid::from_raw(i32::from_ne_bytes(pid)));
                 }
                 exit_now(0);
             }

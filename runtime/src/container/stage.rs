@@ -1,10 +1,10 @@
 //! The stage: reads the configuration, makes the init, and gives it its cgroup while it builds its root.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::prctl::set_dumpable;
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use super::init::Init;
 use super::server::{Remote, Server};
@@ -14,7 +14,9 @@ use crate::channel::{Channel, Report};
 use crate::error::{Context, Result};
 use crate::namespace::{IdMaps, Plan};
 use crate::process;
-use crate::rootfs::{Sources, has_idmaps, open_proc};
+use crate::rootfs::{Sources, has_idmaps, mount_label, open_proc};
+#[cfg(feature = "seccomp-compile")]
+use crate::seccomp;
 use crate::seccomp::Filter;
 use crate::sys::fd::close_but_preserved;
 use crate::sys::process::{Forked, clone, exit_now};
@@ -39,9 +41,9 @@ fn try_run(
     set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
     let spec = check::load(options)?;
     let plan = Plan::read(&spec)?;
+    let options = &labelled(&spec, options);
     let path = check::cgroup_path(&spec, &options.id)?;
     let cgroup = cgroup::Handle::new(&path)?;
-    let filter = options.seccomp_filter.as_deref().map(Filter::read).transpose()?;
     let proc = open_proc()?;
     // a process in a user namespace could not reach what only the host's root can
     let mapped = plan.has(LinuxNamespaceType::User);
@@ -62,11 +64,21 @@ fn try_run(
         cgroup: path,
         namespaces: plan.all(),
     })?;
+    let none = LinuxResources::default();
+    let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
+    let resources = resources.unwrap_or(&none);
+    cgroup.create()?;
+    cgroup.limit_devices(resources)?;
+    let entry = cgroup.entry()?;
+    // who is in a user namespace may not have a child born where only the host's root may enter
+    let enters = entry.tree().is_none() || !plan.joins(LinuxNamespaceType::User);
     let (gate, opener) = UnixStream::pair().call("socketpair")?;
     let server = Server {
         spec: &spec,
         plan: &plan,
         cgroup: &cgroup,
+        enters,
+        resources,
         opener,
         hooks: hooks.as_ref(),
         channel,
@@ -77,14 +89,23 @@ fn try_run(
     };
     plan.prepare_time(spec.linux().as_ref().and_then(|l| l.time_offsets().as_ref()))?;
     plan.join()?;
-    match clone(plan.clone_flags(), true, None).call("clone container init")? {
+    let tree = entry.tree().filter(|_| enters);
+    match clone(plan.clone_flags(), true, tree).call("clone container init")? {
         Forked::Child(_child) => {
             drop(server);
+            let filter = match filter_of(&spec, options, proc.as_fd()) {
+                Ok(filter) => filter,
+                Err(e) => {
+                    channel.report_failure(&e);
+                    exit_now(1);
+                }
+            };
             let init = Init {
                 options,
                 spec: &spec,
                 plan: &plan,
                 cgroup: &cgroup,
+                entry: enters.then_some(entry),
                 filter,
                 stdio,
                 listener,
@@ -99,13 +120,45 @@ fn try_run(
         }
         Forked::Parent(pid) => {
             channel.report(&Report::Init { pid: pid.as_raw() })?;
-            drop((gate, stdio, listener));
+            drop((gate, stdio, listener, entry));
             match server {
                 Serving::Here(server) => server.serve(pid),
-                Serving::Remote(server) => server.serve(pid),
+                Serving::Remote(server) => server.serve(pid)?,
             }
+            Ok(())
         }
     }
+}
+
+/// The filter given, or that of the configuration where this build can compile it.
+fn filter_of(spec: &Spec, options: &Options, proc: BorrowedFd<'_>) -> Result<Option<Filter>> {
+    if let Some(path) = &options.seccomp_filter {
+        return Filter::read(path).map(Some);
+    }
+    #[cfg(feature = "seccomp-compile")]
+    {
+        let told = seccomp::Told {
+            id: &options.id,
+            bundle: &options.bundle,
+            pid: process::pid_seen_by(proc)?,
+            status: "creating",
+        };
+        seccomp::of_spec(spec, &told)
+    }
+    #[cfg(not(feature = "seccomp-compile"))]
+    {
+        let _ = (spec, proc);
+        Ok(None)
+    }
+}
+
+/// The root's files have the label of the container's mounts.
+fn labelled(spec: &Spec, options: &Options) -> Options {
+    let mut options = options.clone();
+    if let (Some(label), Some(overlay)) = (mount_label(spec), &mut options.overlay) {
+        overlay.options.push(format!("context={label}"));
+    }
+    options
 }
 
 fn open_sources(spec: &Spec, options: &Options, with_root: bool) -> Result<Sources> {

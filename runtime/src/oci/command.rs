@@ -1,7 +1,9 @@
 //! The table of commands, and the help that comes from it.
 
 use super::args::{Flag, Given, switch, value};
-use super::{Context, create, delete, exec, features, kill, list, pause, ps, spec, start, state, update};
+use super::{
+    Context, create, delete, events, exec, features, kill, list, pause, ps, spec, start, state, update,
+};
 use crate::error::Result;
 
 /// A command.
@@ -178,6 +180,16 @@ const COMMANDS: &[Command] = &[
         "change a container's limits",
         update::FLAGS,
         update::update,
+    ),
+    command(
+        "events",
+        "<container-id>",
+        "print statistics, and when memory runs out",
+        &[
+            value("interval", "", "time between statistics (default: 5s)"),
+            switch("stats", "", "print statistics once"),
+        ],
+        events::events,
     ),
     command(
         "features",

@@ -1,6 +1,7 @@
 //! `create` and `run`.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use oci_spec::runtime::Spec;
 
@@ -111,10 +112,12 @@ fn prepare(
     container::prepare_waiting(&options, own_stdio()?, listener)
 }
 
-/// The compiled filter of a configuration; what was compiled before is found again by its content.
-pub(super) fn filter(context: &Context, spec: &Spec) -> Result<Option<std::path::PathBuf>> {
+/// The compiled filter of a configuration; what was compiled before is found again by its content. One with a listener is
+/// compiled when it is loaded.
+pub(super) fn filter(context: &Context, spec: &Spec) -> Result<Option<PathBuf>> {
     let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     profile
+        .filter(|profile| profile.listener_path().is_none())
         .map(|profile| crate::seccomp::compile(profile, &context.root.join(".seccomp")))
         .transpose()
 }
@@ -131,7 +134,7 @@ pub(super) fn own_stdio() -> Result<InitStdio> {
     })
 }
 
-fn record(id: &str, bundle: &Bundle, prepared: &Prepared, filter: Option<std::path::PathBuf>) -> Record {
+fn record(id: &str, bundle: &Bundle, prepared: &Prepared, filter: Option<PathBuf>) -> Record {
     let pid = prepared.pid.as_raw();
     Record {
         id: id.to_owned(),

@@ -22,6 +22,15 @@ pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
     let container = Container::load(context, id)?;
     check_status(given, &container)?;
     let spec = container.folder.config()?;
+    let is_filtered = spec
+        .linux()
+        .as_ref()
+        .is_some_and(|linux| linux.seccomp().is_some());
+    if is_filtered && container.record.seccomp_filter.is_none() {
+        let text =
+            "exec in a container whose seccomp profile has a listener is not supported by this version";
+        return Err(refused(Kind::Unsupported, text));
+    }
     let process = process::build(given, &spec, command)?;
     let (terminal, detached) = (process.terminal().unwrap_or(false), given.is_on("detach"));
     check_terminal(given, terminal, detached)?;

@@ -42,12 +42,17 @@ pub(crate) fn check(field: &str, process: &Process) -> Result<()> {
         }
     }
     match given(process.selinux_label()) {
-        Some(label) if !Path::new(SELINUX_ENABLED).exists() => Err(Error::invalid(
+        Some(label) if !is_selinux() => Err(Error::invalid(
             format!("{field}.selinuxLabel"),
             format!("{label:?}: SELinux is not enabled on this host"),
         )),
         _ => Ok(()),
     }
+}
+
+/// Whether SELinux is on.
+pub(crate) fn is_selinux() -> bool {
+    Path::new(SELINUX_ENABLED).exists()
 }
 
 /// `name (mode)`; a name may hold blanks and brackets.

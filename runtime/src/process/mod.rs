@@ -11,6 +11,10 @@ pub(crate) use caps::Sets;
 #[cfg(feature = "oci")]
 pub(crate) use caps::names as capability_names;
 pub(crate) use launch::{Launch, above_stdio, check_program, install_streams, run};
+#[cfg(feature = "seccomp-compile")]
+pub(crate) use limits::pid_seen_by;
 pub(crate) use limits::set_oom_score;
-pub(crate) use lsm::{check as check_labels, set_for_exec as set_labels_for_exec};
+pub(crate) use lsm::{
+    check as check_labels, is_selinux as selinux_is_enabled, set_for_exec as set_labels_for_exec,
+};
 pub(crate) use terminal::{Console, open as open_terminal};

@@ -196,7 +196,11 @@ fn in_one_string(overlay: &Overlay, target: BorrowedFd<'_>) -> Result<()> {
     }
     for option in &overlay.options {
         data.push(',');
-        data.push_str(option);
+        match option.strip_prefix("context=") {
+            // its categories are separated by commas
+            Some(label) => data.push_str(&format!("context=\"{label}\"")),
+            None => data.push_str(option),
+        }
     }
     let on = fd_path(target);
     nix::mount::mount(

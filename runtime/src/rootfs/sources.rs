@@ -47,7 +47,10 @@ impl Sources {
         let mut options = Vec::with_capacity(list.len());
         let mut ready = Vec::with_capacity(list.len());
         for (i, mount) in list.iter().enumerate() {
-            let parsed = check_mount(i, mount)?;
+            let mut parsed = check_mount(i, mount)?;
+            if let Some(label) = mount_label(spec).filter(|_| takes_label(mount, &parsed)) {
+                parsed.data.push(format!("context={label}"));
+            }
             ready.push(opener.open(i, mount, &parsed, maps)?);
             options.push(parsed);
         }
@@ -151,6 +154,19 @@ fn layers(mount: &Mount, options: &MountOptions, mapped: bool, maps: &mut IdMaps
     };
     made.and_then(|mount| bind::from_mount(mount, options))
         .map_err(|e| at(mount, e))
+}
+
+/// `linux.mountLabel`: the SELinux label of the files of all that is mounted for this container alone.
+pub(crate) fn mount_label(spec: &Spec) -> Option<&str> {
+    let label = spec.linux().as_ref().and_then(|l| l.mount_label().as_deref());
+    label.filter(|label| !label.is_empty())
+}
+
+/// The kernel's own trees have labels of their own.
+fn takes_label(mount: &Mount, options: &MountOptions) -> bool {
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    let of_kernel = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "bpf"].contains(&kind);
+    !of_kernel && !is_bind(mount, options) && !options.data.iter().any(|o| o.starts_with("context="))
 }
 
 /// Whether a process outside the container's namespaces has to open the sources.
