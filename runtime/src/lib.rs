@@ -13,6 +13,7 @@ mod process;
 pub mod protocol;
 pub mod rootfs;
 pub mod sandbox;
+pub mod seal;
 pub mod seccomp;
 mod sys;
 
