@@ -9,12 +9,15 @@ use pintle_runtime::rootfs::can_map_ids;
 use crate::config::Config;
 use crate::container::{Container, ContainerRecord};
 use crate::error::{Error, Kind, Result};
+use crate::events::Events;
 use crate::network::PodNetwork;
 use crate::paths::Paths;
 use crate::pod::{InFlight, Pod, PodRecord};
 use crate::proto::PodSandboxConfig;
 use crate::spec::{NodeFacts, UserDbCache, cgroups, gather};
+use crate::stats::LayerCounter;
 use crate::store::{Index, Lookup, Names, RecordDir};
+use crate::streaming::Streaming;
 
 /// The daemon's state. Everything in it can be used from any task at any time.
 pub struct Core {
@@ -46,8 +49,14 @@ pub struct Core {
     pub pod_records: RecordDir<PodRecord>,
     /// Containers' records on disk.
     pub container_records: RecordDir<ContainerRecord>,
+    /// What has happened of late.
+    pub events: Events,
+    /// Counts what containers have written.
+    pub layers: LayerCounter,
     /// Users and groups of the images in use.
     pub user_dbs: UserDbCache,
+    /// URLs of exec, attach and port-forward.
+    pub streaming: Streaming,
 }
 
 impl Core {
@@ -77,6 +86,8 @@ impl Core {
             node,
             monitor: config.find_monitor()?,
             boot_id: boot_id()?,
+            events: Events::default(),
+            layers: LayerCounter::start(images.clone())?,
             images,
             network: PodNetwork::open(config.network(), &paths)?,
             pods: Index::default(),
@@ -87,6 +98,7 @@ impl Core {
             pod_records: RecordDir::open(&paths.pod_records())?,
             container_records: RecordDir::open(&paths.container_records())?,
             user_dbs: UserDbCache::default(),
+            streaming: Streaming::bind(config.streaming())?,
             config,
             paths,
         })

@@ -104,6 +104,16 @@ impl Channel {
         self.receive_with(MsgFlags::empty())
     }
 
+    /// The next report, if there is one: the outer None is none yet, the inner one that there will be no more.
+    #[expect(clippy::type_complexity, reason = "as it is received, or not yet")]
+    pub(crate) fn try_receive(&self) -> Result<Option<Option<(Report, Vec<OwnedFd>)>>> {
+        match self.receive_with(MsgFlags::MSG_DONTWAIT) {
+            Ok(received) => Ok(Some(received)),
+            Err(e) if e.errno() == Some(Errno::EAGAIN) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The pid of the process, if it is among the reports that lie there unread. Whoever clones the process and the
     /// process itself report independently, so that a failure may be heard of first.
     pub(crate) fn pending_init(&self) -> Option<Pid> {

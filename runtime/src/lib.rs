@@ -16,5 +16,6 @@ pub mod sandbox;
 pub mod seal;
 pub mod seccomp;
 mod sys;
+pub mod terminal;
 
 pub use error::{Error, Result};

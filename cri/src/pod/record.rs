@@ -17,7 +17,7 @@ pub struct PodRecord {
     pub id: String,
     /// The boot during which it was made: its namespaces and processes end with that boot.
     pub boot_id: String,
-    /// RunPodSandbox's config, as it came.
+    /// RunPodSandbox's config, as it came, with the resources that UpdatePodSandboxResources told of since.
     pub config: PodSandboxConfig,
     /// RunPodSandbox's handler, as it came.
     pub runtime_handler: String,

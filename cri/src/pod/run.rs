@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use super::{Pod, PodNetworkRecord, PodRecord, PodState, setup, teardown, unique_name};
 use crate::core::{Core, new_id};
 use crate::error::{Error, Kind, Result};
-use crate::proto::RunPodSandboxRequest;
+use crate::events;
+use crate::proto::{ContainerEventType, RunPodSandboxRequest};
 use crate::spec::sandbox;
 use crate::store::Cell;
 
@@ -138,6 +139,8 @@ async fn create(core: &Arc<Core>, name: &str, creation: &Creation) -> Result<()>
         }
         return Err(error);
     }
+    events::of_pod(core, ContainerEventType::ContainerCreatedEvent, &pod);
+    events::of_pod(core, ContainerEventType::ContainerStartedEvent, &pod);
     Ok(())
 }
 

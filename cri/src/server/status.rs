@@ -61,7 +61,9 @@ fn handlers(core: &Core) -> Vec<RuntimeHandler> {
 
 fn info(core: &Core) -> BTreeMap<String, String> {
     let config = serde_json::json!({
-        "stateDir": core.paths.state(),
+        // Test suites try on the parent of this folder what the file system of root file systems can do.
+        "stateDir": core.paths.root(),
+        "runDir": core.paths.state(),
         "rootDir": core.paths.root(),
         "cgroupDriver": core.node.cgroup_driver.as_str_name(),
         "runtimeHandlers": core.config.handlers().collect::<Vec<_>>(),

@@ -29,6 +29,8 @@ pub(super) struct Init<'a> {
     pub(super) spec: &'a Spec,
     pub(super) plan: &'a Plan,
     pub(super) cgroup: &'a cgroup::Handle,
+    /// The doors of the cgroup; without them the init is moved into it.
+    pub(super) entry: Option<cgroup::Entry>,
     pub(super) filter: Option<Filter>,
     pub(super) stdio: [OwnedFd; 3],
     /// The host's procfs.
@@ -44,9 +46,10 @@ pub(super) struct Init<'a> {
 
 impl Init<'_> {
     /// Returns only if something failed, which is reported by then.
-    pub(super) fn run(self, sources: Option<Sources>) {
+    pub(super) fn run(mut self, sources: Option<Sources>) {
         let channel = self.channel;
-        let error = match self.build(sources) {
+        let entered = self.entry.take().map_or(Ok(()), |entry| entry.enter());
+        let error = match entered.and_then(|()| self.build(sources)) {
             Ok((root, stdio, warnings)) => match channel.report(&Report::Ready { warnings }) {
                 // a maker that is gone has nobody to start this for
                 Ok(()) if !channel.wait_for_release() => return,
@@ -105,7 +108,8 @@ impl Init<'_> {
         if !process.terminal().unwrap_or(false) {
             return Ok(None);
         }
-        let Console { master, slave } = process::open_terminal(root.open_ptmx()?, process)?;
+        let Console { master, slave } =
+            process::open_terminal(root.open_ptmx()?, process, self.options.terminal_newlines)?;
         root.bind_console(slave.as_fd())?;
         self.channel.report_with(&Report::Console {}, &[master.as_fd()])?;
         let copy = || slave.try_clone().path("dup", Path::new("/dev/console"));

@@ -29,6 +29,9 @@ pub(super) struct Server<'a> {
     pub(super) spec: &'a Spec,
     pub(super) plan: &'a Plan,
     pub(super) cgroup: &'a cgroup::Handle,
+    /// Whether the init enters its cgroup by itself.
+    pub(super) enters: bool,
+    pub(super) resources: &'a LinuxResources,
     /// A byte in here lets the init go on, twice if there are hooks.
     pub(super) opener: UnixStream,
     pub(super) hooks: Option<&'a hooks::Plan>,
@@ -52,20 +55,18 @@ impl Server<'_> {
             write_map(pid, "uid_map", uids.unwrap_or_default())?;
             write_map(pid, "gid_map", gids.unwrap_or_default())?;
         }
-        let none = LinuxResources::default();
-        let resources = linux.and_then(|l| l.resources().as_ref()).unwrap_or(&none);
-        self.cgroup.create()?;
         if self.plan.has(LinuxNamespaceType::User) && self.plan.is_new(LinuxNamespaceType::Cgroup) {
             delegate(self.cgroup, pid)?;
         }
-        self.cgroup.limit_devices(resources)?;
-        self.cgroup.join(pid)?;
+        if !self.enters {
+            self.cgroup.join(pid)?;
+        }
         self.open_gate()?;
         if !self.run_hooks(pid)? {
             return Ok(());
         }
         // last, so that a small CPU quota doesn't slow the set-up down
-        let warnings = self.cgroup.update(resources)?;
+        let warnings = self.cgroup.update(self.resources)?;
         self.channel.report(&Report::Limited { warnings })
     }
 

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::prctl::set_dumpable;
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use super::init::Init;
 use super::server::{Remote, Server};
@@ -58,11 +58,21 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
         cgroup: path,
         namespaces: plan.all(),
     })?;
+    let none = LinuxResources::default();
+    let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
+    let resources = resources.unwrap_or(&none);
+    cgroup.create()?;
+    cgroup.limit_devices(resources)?;
+    let entry = cgroup.entry()?;
+    // who is in a user namespace may not have a child born where only the host's root may enter
+    let enters = entry.tree().is_none() || !plan.joins(LinuxNamespaceType::User);
     let (gate, opener) = UnixStream::pair().call("socketpair")?;
     let server = Server {
         spec: &spec,
         plan: &plan,
         cgroup: &cgroup,
+        enters,
+        resources,
         opener,
         hooks: hooks.as_ref(),
         channel,
@@ -73,7 +83,8 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
     };
     plan.prepare_time(spec.linux().as_ref().and_then(|l| l.time_offsets().as_ref()))?;
     plan.join()?;
-    match clone(plan.clone_flags(), true).call("clone container init")? {
+    let tree = entry.tree().filter(|_| enters);
+    match clone(plan.clone_flags(), true, tree).call("clone container init")? {
         Forked::Child(_child) => {
             drop(server);
             let filter = match filter_of(&spec, options, proc.as_fd()) {
@@ -88,6 +99,7 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
                 spec: &spec,
                 plan: &plan,
                 cgroup: &cgroup,
+                entry: enters.then_some(entry),
                 filter,
                 stdio,
                 proc,
@@ -101,7 +113,7 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
         }
         Forked::Parent(pid) => {
             channel.report(&Report::Init { pid: pid.as_raw() })?;
-            drop((gate, stdio));
+            drop((gate, stdio, entry));
             match server {
                 Serving::Here(server) => server.serve(pid),
                 Serving::Remote(server) => server.serve(pid)?,

@@ -68,7 +68,13 @@ pub(super) fn start(dir: &Path, setup: &SandboxSetup) -> Result<Pid> {
         .and(listened)
         .and_then(|()| init.ok_or(Error::sys("sandbox init was not reported", Errno::EPROTO)))
         .and_then(|pid| {
-            group.as_ref().map_or(Ok(()), |g| g.join(pid))?;
+            // a stage in a user namespace may not have its child born where only the host's root may enter
+            if let Some(group) = group
+                .as_ref()
+                .filter(|_| setup.namespaces.contains(&NamespaceKind::User))
+            {
+                group.join(pid)?;
+            }
             pin(&pins, pid, NamespaceKind::Pid)?;
             Ok(pid)
         });
@@ -127,6 +133,14 @@ fn make_init(pins: &Path, setup: &SandboxSetup, channel: &Channel) -> Result<For
     // of standard streams it has no use, either
     (0..3).for_each(close_number);
     set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
+    let group = setup.init_cgroup.as_deref();
+    let group = group.filter(|_| !setup.namespaces.contains(&NamespaceKind::User));
+    let entry = group
+        .map(|group| cgroup::Handle::new(group)?.entry())
+        .transpose()?;
+    if let Some(entry) = &entry {
+        entry.enter()?; // the init inherits it
+    }
     // where the score can't be lowered the init is as likely a victim as its maker
     let _ = set_oom_score(open_proc()?.as_fd(), OOM_SCORE)?;
     let mut joined = Vec::new();
@@ -139,7 +153,8 @@ fn make_init(pins: &Path, setup: &SandboxSetup, channel: &Channel) -> Result<For
         setns(namespace.as_fd(), 0).call("join namespace of the sandbox")?;
     }
     drop(joined);
-    clone(CloneFlags::CLONE_NEWPID.bits() as u64, true).call("clone sandbox init")
+    let tree = entry.as_ref().and_then(cgroup::Entry::tree);
+    clone(CloneFlags::CLONE_NEWPID.bits() as u64, true, tree).call("clone sandbox init")
 }
 
 /// Takes everything away that a process which only reaps does not need.
