@@ -15,6 +15,7 @@ mod process;
 pub mod protocol;
 pub mod rootfs;
 pub mod sandbox;
+pub mod seal;
 pub mod seccomp;
 mod sys;
 pub mod terminal;
