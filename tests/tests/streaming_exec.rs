@@ -212,6 +212,28 @@ async fn clients_that_do_not_read_cost_little_and_stop_nothing() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_keeps_the_output_open_does_not_hold_the_session() {
+    world::test(async |w| {
+        let running = idle(w).await?;
+        for request in [
+            exec_request(
+                &running.container,
+                &["sh", "-c", "sleep 600 & echo started; exit 3"],
+            ),
+            on_terminal(exec_request(
+                &running.container,
+                &["sh", "-c", "sleep 600 & echo started; exit 3"],
+            )),
+        ] {
+            let (stdout, _, code) = Session::exec(&w.cri, request).await?.finish().await?;
+            ensure!(stdout.starts_with(b"started") && code == 3, "{stdout:?} {code}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
 /// How many processes of the pod with this command line wait for something.
 fn sleeping(w: &World, command: &str) -> usize {
     let waits = |pid: &i32| {

@@ -1,5 +1,6 @@
 //! Port-forward: many connections, half-close, resets, IPv6, the host's network, and the old WebSocket protocol.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
@@ -217,10 +218,13 @@ async fn the_old_websocket_protocol_has_two_channels_a_port() {
         let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let url = forward::url(&w.cri, &running.pod, &[port.into(), free.into()]).await?;
         let mut ws = Ws::connect(&url, "v4.channel.k8s.io").await?;
-        let mut all = std::collections::BTreeMap::<u8, Vec<u8>>::new();
-        while !all.get(&0).is_some_and(|data| data.ends_with(b"that is all"))
-            || !all.get(&3).is_some_and(|error| error.len() > 2)
-        {
+        let mut all = BTreeMap::<u8, Vec<u8>>::new();
+        let is_whole = |all: &BTreeMap<u8, Vec<u8>>| {
+            let served = all.get(&0).is_some_and(|data| data.ends_with(b"that is all"));
+            let refused = all.get(&3).is_some_and(|error| error.len() > 2);
+            served && refused
+        };
+        while !is_whole(&all) {
             let (channel, content) = ws.read().await?.context("the end of the connection")?;
             all.entry(channel).or_default().extend(content);
         }
