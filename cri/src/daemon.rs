@@ -74,6 +74,7 @@ async fn serve_on(listener: UnixListener, core: &Arc<Core>, stop: &mut Stop) -> 
     let grace = async {
         stop.requested().await;
         tracing::info!("ending: containers go on without the daemon");
+        core.events.close();
         ending.send_replace(true);
         tokio::time::sleep(SHUTDOWN_GRACE).await;
     };

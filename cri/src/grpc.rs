@@ -26,6 +26,8 @@ fn code(error: &Error) -> Code {
         Error::WrongState { .. } => Code::FailedPrecondition,
         Error::NameTaken { .. } => Code::AlreadyExists,
         Error::ExecTimeout { .. } | Error::Unkillable(_) => Code::DeadlineExceeded,
+        Error::EventsForgotten => Code::OutOfRange,
+        Error::SlowListener => Code::ResourceExhausted,
         Error::Shared(error) => code(error),
         Error::Images(error) => image_code(error),
         Error::Runtime(error) => runtime_code(error),

@@ -16,6 +16,7 @@ pub mod image;
 pub mod leaks;
 pub mod logs;
 pub mod mem_registry;
+pub mod newer;
 pub mod pod;
 pub mod registry;
 pub mod server;

@@ -33,7 +33,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if self.is_armed {
             self.link.forget_exit(&self.exec_id);
-            // Nobody waits for the answer. Requests are handled in order: this one comes after the exec itself.
+            // Nobody waits for the answer. Requests are begun in order: this one comes after the exec itself.
             let _ = self.link.send(
                 Request::KillExec {
                     exec_id: std::mem::take(&mut self.exec_id),
@@ -114,9 +114,14 @@ impl ExecHandle {
         }
     }
 
-    /// Lets the process run on by itself.
+    /// Lets the process run on by itself, also when this daemon is gone.
     pub fn detach(mut self) {
         self.guard.is_armed = false;
         self.guard.link.forget_exit(&self.guard.exec_id);
+        let request = Request::DetachExec {
+            exec_id: self.guard.exec_id.clone(),
+        };
+        // Nobody waits for the answer. An older monitor, which knows no such thing, lets it live anyway.
+        let _ = self.guard.link.send(request, Vec::new());
     }
 }

@@ -10,6 +10,7 @@ use super::attachment::Attachment;
 use super::input::Input;
 use super::note::note;
 use super::poller::Token;
+use super::requests::Asker;
 use super::state::{Refused, State, Step};
 use super::stdio::{Output, Read};
 use crate::error::{Context, Result};
@@ -93,6 +94,13 @@ pub(crate) enum Progress {
     End,
 }
 
+/// A start whose outcome isn't known yet.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    pub(crate) asker: Asker,
+    pub(crate) token: Option<Token>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Container<C> {
     pub(crate) id: String,
@@ -110,6 +118,8 @@ pub(crate) struct Container<C> {
     /// The terminal's other end, so that it goes on when the container has closed it and opens `/dev/console` anew.
     pub(crate) peer: Option<OwnedFd>,
     stdin_once: bool,
+    /// A start under way.
+    pub(crate) starting: Option<Starting>,
     log: Option<ContainerLog>,
     /// While draining: when the outputs are given up, at the latest and for silence.
     deadline: Option<(Instant, Instant)>,
@@ -131,6 +141,7 @@ impl<C> Container<C> {
             terminal,
             peer: None,
             stdin_once: request.stdin_once,
+            starting: None,
             log: None,
             deadline: None,
         }
@@ -209,6 +220,14 @@ impl<C> Container<C> {
         let Some(log) = &mut self.log else { return };
         if let Some(error) = log.finish(stream, now(), &mut scratch.batch) {
             note(format_args!("container {}: {error}", self.id));
+        }
+    }
+
+    /// For messages.
+    pub(crate) fn doing(&self) -> &'static str {
+        match self.starting {
+            Some(_) => "starting",
+            None => self.state.name(),
         }
     }
 

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use super::backend::Backend;
 use super::connection::{Connection, Gone};
 use super::container::{Container, Progress, Scratch};
+use super::execs::Exec;
+use super::lives::Making;
 use super::note::note;
 use super::poller::{Interest, Poller, Ready, Token};
+use super::requests::Asker;
 use crate::error::Result;
 use crate::log::Stream;
 use crate::protocol::{Event, ToDaemon, encode};
@@ -35,6 +38,12 @@ pub(super) enum Source {
     Exits,
     Listener,
     Connection,
+    /// A container in the making.
+    Making(String),
+    /// A container that is being started.
+    Starting(String),
+    /// An exec in the making.
+    Entering(String),
     /// An output of a container.
     Output(String, Stream),
     /// A container's input that waits for the container.
@@ -55,9 +64,8 @@ pub(super) struct Sandbox {
 /// A shutdown under way.
 #[derive(Debug)]
 pub(super) struct Shutdown {
-    pub(super) asked_by: Token,
-    pub(super) seq: u64,
-    pub(super) deadline: Instant,
+    asker: Asker,
+    deadline: Instant,
 }
 
 /// A pod's monitor.
@@ -66,8 +74,8 @@ pub(crate) struct Monitor<B: Backend> {
     pub(super) dir: PathBuf,
     pub(super) sandbox: Sandbox,
     pub(super) containers: BTreeMap<String, Container<B::Container>>,
-    /// The pids of running execs.
-    pub(super) execs: BTreeMap<String, i32>,
+    pub(super) makings: BTreeMap<String, Making<B::Making>>,
+    pub(super) execs: BTreeMap<String, Exec<B::Entering>>,
     pub(super) shutdown: Option<Shutdown>,
     /// The number of the latest attachment.
     pub(super) last_attachment: u64,
@@ -91,6 +99,7 @@ impl<B: Backend> Monitor<B> {
             dir,
             sandbox: Sandbox::default(),
             containers: BTreeMap::new(),
+            makings: BTreeMap::new(),
             execs: BTreeMap::new(),
             shutdown: None,
             last_attachment: 0,
@@ -121,6 +130,9 @@ impl<B: Backend> Monitor<B> {
             Some(Source::Exits) => self.reap(),
             Some(Source::Listener) => self.accept(),
             Some(Source::Connection) => self.serve(ready),
+            Some(Source::Making(id)) => self.advance_making(&id),
+            Some(Source::Starting(id)) => self.advance_start(&id, false),
+            Some(Source::Entering(exec_id)) => self.advance_exec(&exec_id),
             Some(Source::Output(id, stream)) => self.pump(&id, stream),
             Some(Source::Input(id)) => self.flush_input(&id),
             Some(Source::Feed(id, number)) => self.feed(&id, number),
@@ -202,10 +214,16 @@ impl<B: Backend> Monitor<B> {
         if let Some(connection) = self.connections.remove(&token) {
             self.poller.remove(&connection);
             self.sources.remove(&token);
+            self.end_works_of(token);
         }
         if self.connections.is_empty() {
             self.lonely_since = Some(Instant::now());
         }
+    }
+
+    /// Whether this connection is still there.
+    pub(super) fn is_connected(&self, token: Token) -> bool {
+        self.connections.contains_key(&token)
     }
 
     /// Something has used memory that is worth giving back once it is quiet.
@@ -307,7 +325,7 @@ impl<B: Backend> Monitor<B> {
 
     /// When to give up waiting for a daemon.
     fn lonely_deadline(&self) -> Option<Instant> {
-        let is_pod = self.sandbox.is_set_up || !self.containers.is_empty();
+        let is_pod = self.sandbox.is_set_up || !self.containers.is_empty() || !self.makings.is_empty();
         self.lonely_since.filter(|_| !is_pod).map(|since| since + LONELY)
     }
 
@@ -342,27 +360,22 @@ impl<B: Backend> Monitor<B> {
     fn is_nothing_alive(&self) -> bool {
         self.sandbox.init.is_none()
             && self.execs.is_empty()
+            && self.makings.is_empty()
             && self.containers.values().all(Container::is_over)
     }
 
-    /// Begins to shut down.
-    pub(super) fn begin_shutdown(&mut self, asked_by: Token, seq: u64) {
+    /// Kills everything, and ends when all of that has.
+    pub(super) fn begin_shutdown(&mut self, asker: Asker) {
         self.shutdown = Some(Shutdown {
-            asked_by,
-            seq,
+            asker,
             deadline: Instant::now() + SHUTDOWN,
         });
+        self.kill_everything();
     }
 
     fn end(&mut self, shutdown: &Shutdown) {
         let result = self.remove_everything();
-        self.send(
-            shutdown.asked_by,
-            &ToDaemon::Reply {
-                seq: shutdown.seq,
-                result,
-            },
-        );
+        self.reply(shutdown.asker, result);
         self.is_over = true;
     }
 }

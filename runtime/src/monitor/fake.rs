@@ -1,5 +1,7 @@
 //! A backend without a kernel, and a pod around it: the tests play the processes.
 
+mod job;
+
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,6 +13,7 @@ use std::thread::JoinHandle;
 use nix::pty::openpty;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
+use self::job::FakeJob;
 use super::backend::{Backend, Ending, Prepared, Started};
 use super::event_loop::Monitor;
 use crate::container::InitStdio;
@@ -26,9 +29,12 @@ pub(crate) struct Shared {
     stdio: HashMap<String, InitStdio>,
     pids: HashMap<String, i32>,
     exits: VecDeque<(i32, Ending)>,
+    /// Writing into one lets what waits there go on: `create c`, `start c`, `exec e`.
+    gates: HashMap<String, UnixStream>,
 }
 
-/// Ids decide what goes wrong: `bad-create…`, `bad-start…`, `oom…`. Those that begin with `tty` get a terminal.
+/// Ids decide what goes wrong: `bad-create…`, `bad-start…`, `oom…`. Those that begin with `tty` get a terminal; those that
+/// begin with `slow-create`, `slow-start` or `slow-exec` wait there for [`Pod::release`].
 #[derive(Debug)]
 pub(crate) struct Fake {
     shared: Arc<Mutex<Shared>>,
@@ -52,6 +58,21 @@ impl Fake {
     fn end(&self, name: &str, ending: Ending) {
         end(&mut self.shared.lock().unwrap(), &self.wake, name, ending);
     }
+
+    /// A gate, which is open unless the name begins so.
+    fn gate(&self, name: &str, closed_for: &str, step: &str) -> UnixStream {
+        let (gate, mut opener) = UnixStream::pair().unwrap();
+        gate.set_nonblocking(true).unwrap();
+        if !name.starts_with(closed_for) {
+            opener.write_all(b"x").unwrap();
+        }
+        self.shared
+            .lock()
+            .unwrap()
+            .gates
+            .insert(format!("{step} {name}"), opener);
+        gate
+    }
 }
 
 fn end(shared: &mut Shared, mut wake: &UnixStream, name: &str, ending: Ending) {
@@ -64,7 +85,7 @@ fn end(shared: &mut Shared, mut wake: &UnixStream, name: &str, ending: Ending) {
 }
 
 /// A terminal of the host, and its master.
-fn terminal() -> (InitStdio, OwnedFd) {
+fn terminal() -> (InitStdio, Option<OwnedFd>) {
     let pty = openpty(None, None).unwrap();
     let mut settings = tcgetattr(&pty.slave).unwrap();
     // what is sent must come back only if the test writes it
@@ -75,11 +96,19 @@ fn terminal() -> (InitStdio, OwnedFd) {
         stdout: pty.slave.try_clone().unwrap(),
         stderr: pty.slave,
     };
-    (stdio, pty.master)
+    (stdio, Some(pty.master))
+}
+
+#[derive(Debug)]
+pub(crate) struct FakeContainer {
+    id: String,
+    gate: UnixStream,
 }
 
 impl Backend for Fake {
-    type Container = String;
+    type Container = FakeContainer;
+    type Making = FakeJob<Prepared<FakeContainer>>;
+    type Entering = FakeJob<Started>;
 
     fn setup_sandbox(&mut self, _dir: &Path, setup: &SandboxSetup) -> Result<Option<i32>> {
         self.note("setup".to_owned());
@@ -88,82 +117,104 @@ impl Backend for Fake {
 
     fn prepare(
         &mut self,
-        _dir: &Path,
         request: &CreateContainer,
         stdio: InitStdio,
-    ) -> Result<Prepared<String>> {
-        self.note(format!("prepare {}", request.id));
-        if request.id.starts_with("bad-create") {
-            return Err(Error::invalid("mounts[0].destination", "\"x\" is not absolute"));
-        }
-        let pid = self.new_pid(&request.id);
-        let (stdio, console) = if request.id.starts_with("tty") {
-            let (stdio, master) = terminal();
-            (stdio, Some(master))
-        } else {
-            (stdio, None)
+    ) -> Result<FakeJob<Prepared<FakeContainer>>> {
+        let id = request.id.clone();
+        self.note(format!("prepare {id}"));
+        let (stdio, console) = match id.starts_with("tty") {
+            true => terminal(),
+            false => (stdio, None),
         };
-        self.shared
-            .lock()
-            .unwrap()
-            .stdio
-            .insert(request.id.clone(), stdio);
-        Ok(Prepared {
-            pid,
-            console,
-            container: request.id.clone(),
+        let made = match id.starts_with("bad-create") {
+            true => Err(Error::invalid("mounts[0].destination", "\"x\" is not absolute")),
+            false => Ok(Prepared {
+                pid: self.new_pid(&id),
+                console,
+                container: FakeContainer {
+                    gate: self.gate(&id, "slow-start", "start"),
+                    id: id.clone(),
+                },
+            }),
+        };
+        self.shared.lock().unwrap().stdio.insert(id.clone(), stdio);
+        Ok(FakeJob {
+            gate: self.gate(&id, "slow-create", "create"),
+            made,
+            ended: None,
+            shared: Arc::clone(&self.shared),
+            is_listening: true,
         })
     }
 
-    fn start(&mut self, id: &mut String) -> Result<()> {
-        self.note(format!("start {id}"));
-        if id.starts_with("bad-start") {
-            self.end(id, Ending::Code(1));
-            return Err(Error::Exec(ExecError::NotInPath("nope".to_owned())));
-        }
+    fn start(&mut self, container: &mut FakeContainer) -> Result<()> {
+        self.note(format!("start {}", container.id));
         Ok(())
     }
 
-    fn exec(&mut self, id: &String, request: &ExecRequest, stdio: [OwnedFd; 3]) -> Result<Started> {
-        self.note(format!("exec {} in {id}", request.exec_id));
+    fn start_fd<'a>(&self, container: &'a FakeContainer) -> BorrowedFd<'a> {
+        container.gate.as_fd()
+    }
+
+    fn poll_start(&mut self, container: &mut FakeContainer) -> Option<Result<()>> {
+        let _ = (&container.gate).read(&mut [0]).ok()?;
+        if container.id.starts_with("bad-start") {
+            self.end(&container.id, Ending::Code(1));
+            return Some(Err(Error::Exec(ExecError::NotInPath("nope".to_owned()))));
+        }
+        Some(Ok(()))
+    }
+
+    fn exec(
+        &mut self,
+        container: &FakeContainer,
+        request: &ExecRequest,
+        stdio: [OwnedFd; 3],
+    ) -> Result<FakeJob<Started>> {
+        self.note(format!("exec {} in {}", request.exec_id, container.id));
         let [stdin, stdout, stderr] = stdio;
         let given = InitStdio {
             stdin,
             stdout,
             stderr,
         };
-        let (stdio, console) = if request.process.terminal() == Some(true) {
-            let (stdio, master) = terminal();
-            (stdio, Some(master))
-        } else {
-            (given, None)
+        let (stdio, console) = match request.process.terminal() {
+            Some(true) => terminal(),
+            _ => (given, None),
         };
-        let pid = self.new_pid(&request.exec_id);
-        self.shared
-            .lock()
-            .unwrap()
-            .stdio
-            .insert(request.exec_id.clone(), stdio);
-        Ok(Started { pid, console })
+        let name = &request.exec_id;
+        let pid = self.new_pid(name);
+        self.shared.lock().unwrap().stdio.insert(name.clone(), stdio);
+        Ok(FakeJob {
+            gate: self.gate(name, "slow-exec", "exec"),
+            made: Ok(Started {
+                pid,
+                console,
+                ended: None,
+            }),
+            ended: None,
+            shared: Arc::clone(&self.shared),
+            is_listening: true,
+        })
     }
 
-    fn signal(&mut self, id: &String, signal: i32) -> Result<()> {
+    fn signal(&mut self, FakeContainer { id, .. }: &FakeContainer, signal: i32) -> Result<()> {
         self.note(format!("signal {id} {signal}"));
         self.end(id, Ending::Signal(signal));
         Ok(())
     }
 
-    fn signal_all(&mut self, id: &String, signal: i32) -> Result<()> {
+    fn signal_all(&mut self, FakeContainer { id, .. }: &FakeContainer, signal: i32) -> Result<()> {
         self.note(format!("signal-all {id} {signal}"));
         self.end(id, Ending::Signal(signal));
         Ok(())
     }
 
-    fn oom_killed(&mut self, id: &String) -> bool {
+    fn oom_killed(&mut self, FakeContainer { id, .. }: &FakeContainer) -> bool {
         id.starts_with("oom")
     }
 
-    fn remove(&mut self, id: &String) -> Result<()> {
+    fn remove(&mut self, FakeContainer { id, .. }: &FakeContainer) -> Result<()> {
         self.note(format!("remove {id}"));
         Ok(())
     }
@@ -253,6 +304,11 @@ impl Pod {
         text.lines()
             .map(|line| line.split_once(' ').unwrap().1.to_owned())
             .collect()
+    }
+
+    /// Lets go on what waits at a step: `create c`, `start c`, `exec e`.
+    pub(crate) fn release(&self, step: &str) {
+        (&self.shared().gates[step]).write_all(b"x").unwrap();
     }
 
     /// The process of a container or an exec writes.

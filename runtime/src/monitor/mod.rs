@@ -25,6 +25,7 @@ mod execs;
 mod exits;
 mod host;
 mod input;
+mod lives;
 mod note;
 mod outbox;
 mod poller;

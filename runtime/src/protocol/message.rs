@@ -57,6 +57,11 @@ pub enum Request {
         /// The exec.
         exec_id: String,
     },
+    /// Let an exec live on when the connection that asked for it is gone.
+    DetachExec {
+        /// The exec.
+        exec_id: String,
+    },
     /// Connect standard streams to those of a container; a file descriptor comes for each that is true, in this order.
     Attach {
         /// The container.

@@ -63,6 +63,7 @@ fn requests() -> Vec<Request> {
             seccomp_filter: None,
         })),
         Request::KillExec { exec_id: "e1".into() },
+        Request::DetachExec { exec_id: "e1".into() },
         Request::Attach {
             id: id(),
             stdin: true,

@@ -134,6 +134,9 @@ pub struct Overlay {
     pub work: Option<PathBuf>,
     /// Further mount options, such as `index=off`.
     pub options: Vec<String>,
+    /// Show the ids of the lower layers through the container's user namespace. The writable layer must lie on disk as
+    /// that namespace has it: its folder belongs to the id that 0 stands for.
+    pub idmap: bool,
 }
 
 /// A further process in a running container. Three file descriptors come with it: stdin, stdout and stderr; or, with
