@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pintle_images::{Store, StoreConfig};
+use pintle_runtime::rootfs::can_map_ids;
 
 use crate::config::Config;
 use crate::container::{Container, ContainerRecord};
@@ -16,6 +17,7 @@ use crate::proto::PodSandboxConfig;
 use crate::spec::{NodeFacts, UserDbCache, cgroups, gather};
 use crate::stats::{Kept, LayerCounter};
 use crate::store::{Index, Lookup, Names, RecordDir};
+use crate::streaming::Streaming;
 
 /// The daemon's state. Everything in it can be used from any task at any time.
 pub struct Core {
@@ -55,6 +57,8 @@ pub struct Core {
     pub layers: LayerCounter,
     /// Users and groups of the images in use.
     pub user_dbs: UserDbCache,
+    /// URLs of exec, attach and port-forward.
+    pub streaming: Streaming,
 }
 
 impl Core {
@@ -71,12 +75,17 @@ impl Core {
             pinned: config.images().pinned.clone(),
             ..StoreConfig::default()
         })?;
+        let mut node = gather::node_facts(config.cgroup_driver())?;
+        // The kernel's version promises it, and the file system of the images must keep it.
+        node.user_namespaces = node.user_namespaces && can_map_ids(&paths.images())?;
+        if node.apparmor
+            && let Err(error) = crate::apparmor::load_default()
+        {
+            // Whoever needs the profile is refused by name; unconfined containers go on.
+            tracing::error!(%error, "the default AppArmor profile can't be loaded");
+        }
         Ok(Self {
-            // Containers can't join a user namespace yet, whatever the kernel can do: such pods are refused.
-            node: NodeFacts {
-                user_namespaces: false,
-                ..gather::node_facts(config.cgroup_driver())?
-            },
+            node,
             monitor: config.find_monitor()?,
             boot_id: boot_id()?,
             kept: Kept::within_limits(),
@@ -92,6 +101,7 @@ impl Core {
             pod_records: RecordDir::open(&paths.pod_records())?,
             container_records: RecordDir::open(&paths.container_records())?,
             user_dbs: UserDbCache::default(),
+            streaming: Streaming::bind(config.streaming())?,
             config,
             paths,
         })

@@ -19,6 +19,7 @@ use crate::proto::image_service_server::ImageServiceServer;
 use crate::proto::runtime_service_server::RuntimeServiceServer;
 use crate::recover::recover;
 use crate::server::{RpcLog, Service};
+use crate::streaming;
 
 /// How long a call that is under way may go on after SIGTERM. Containers go on anyway.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -39,7 +40,9 @@ pub async fn serve(config: Config) -> Result<()> {
     let socket = core.config.socket().to_owned();
     let listener = listen(&socket, core.config.socket_mode())?;
     tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving the CRI");
+    let streams = tokio::spawn(streaming::serve(Arc::clone(&core)));
     let served = serve_on(listener, &core, &mut stop).await;
+    streams.abort();
     drop(fs::remove_file(&socket));
     served
 }

@@ -128,6 +128,9 @@ pub enum Error {
     /// The CNI programs.
     #[error(transparent)]
     Cni(#[from] crate::cni::CniError),
+    /// The streaming server.
+    #[error(transparent)]
+    Streaming(#[from] crate::streaming::StreamError),
     /// The error of a creation that this call took over.
     #[error("{0}")]
     Shared(std::sync::Arc<Error>),

@@ -1,5 +1,6 @@
 //! The CRI daemon of Pintle: gRPC server, records of pods and containers, and the way from CRI to OCI.
 
+pub mod apparmor;
 pub mod cni;
 pub mod config;
 pub mod container;
@@ -19,6 +20,7 @@ pub mod server;
 pub mod spec;
 pub mod stats;
 pub mod store;
+pub mod streaming;
 pub mod sweep;
 mod task;
 mod time;

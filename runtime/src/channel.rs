@@ -26,6 +26,8 @@ pub(crate) enum Report {
         /// `CLONE_NEW*` of the container's namespaces.
         namespaces: i32,
     },
+    /// The container has hooks; a file with them comes with this message.
+    Hooks {},
     /// The process exists and is the maker's child.
     Init { pid: i32 },
     /// The process is in its cgroup and limited; the stage ends.
@@ -100,6 +102,16 @@ impl Channel {
     /// The next report; None when all set-up processes have closed their ends.
     pub(crate) fn receive(&self) -> Result<Option<(Report, Vec<OwnedFd>)>> {
         self.receive_with(MsgFlags::empty())
+    }
+
+    /// The next report, if there is one: the outer None is none yet, the inner one that there will be no more.
+    #[expect(clippy::type_complexity, reason = "as it is received, or not yet")]
+    pub(crate) fn try_receive(&self) -> Result<Option<Option<(Report, Vec<OwnedFd>)>>> {
+        match self.receive_with(MsgFlags::MSG_DONTWAIT) {
+            Ok(received) => Ok(Some(received)),
+            Err(e) if e.errno() == Some(Errno::EAGAIN) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// The pid of the process, if it is among the reports that lie there unread. Whoever clones the process and the

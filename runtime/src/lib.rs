@@ -15,5 +15,6 @@ pub mod rootfs;
 pub mod sandbox;
 pub mod seccomp;
 mod sys;
+pub mod terminal;
 
 pub use error::{Error, Result};

@@ -35,6 +35,8 @@ pub struct Cri {
     pub runtime: RuntimeServiceClient<Channel>,
     /// All of `ImageService`.
     pub images: ImageServiceClient<Channel>,
+    /// The connection itself, for messages that the bindings don't know.
+    pub channel: Channel,
 }
 
 impl Cri {
@@ -56,9 +58,10 @@ impl Cri {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
-            images: ImageServiceClient::new(channel)
+            images: ImageServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
+            channel,
         })
     }
 

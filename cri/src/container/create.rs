@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +23,8 @@ use crate::proto::{
     ContainerConfig, ContainerEventType, CreateContainerRequest, LinuxContainerUser, NamespaceMode,
 };
 use crate::spec::{
-    self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, Seccomp, SpecInput, UserDatabase, gather,
+    self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, Seccomp, SpecInput, UserDatabase, UserIds,
+    gather,
 };
 use crate::store::Cell;
 use crate::task::blocking;
@@ -176,6 +178,7 @@ async fn set_up(
 /// Everything up to the monitor: files, spec and filter. Blocking.
 fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) -> Result<CreateContainer> {
     let record = container.cell.get();
+    let ids = pod.cell.get().user_ids();
     let made = translate(core, &pod.cell.get(), &record, image)?;
     let seccomp_filter = seccomp_filter(core, &made)?;
     // The cgroup is known from here on, so that it can be removed whatever happens next.
@@ -187,7 +190,11 @@ fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) ->
         record.seccomp_filter.clone_from(&seccomp_filter);
         Ok(())
     })?;
+    relabel(&made)?;
     let snapshot = core.images.snapshot(&record.id, &record.image_id)?;
+    if ids.are_mapped() {
+        shift_owner(&snapshot.upper, ids)?;
+    }
     core.layers.refresh(container);
     let bundle = core.paths.pod(&record.pod_id).bundle(&record.id);
     write_bundle(&bundle, &made.spec)?;
@@ -199,11 +206,32 @@ fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) ->
             upper: Some(snapshot.upper),
             work: Some(snapshot.work),
             options: Vec::new(),
+            idmap: ids.are_mapped(),
         }),
         seccomp_filter,
         stdin: record.config.stdin,
+        stdin_once: record.config.stdin_once,
         log: log_target(core, &record),
     })
+}
+
+/// Volumes that the container is to reach get its label.
+fn relabel(made: &ContainerSpec) -> Result<()> {
+    let linux = made.spec.linux().as_ref();
+    let Some(label) = linux.and_then(|linux| linux.mount_label().as_deref()) else {
+        return Ok(());
+    };
+    for path in &made.relabel {
+        pintle_runtime::rootfs::relabel(path, label)?;
+    }
+    Ok(())
+}
+
+/// The writable layer's folder is the root that the container sees: it belongs to whom the image says, as the pod has it.
+fn shift_owner(upper: &Path, ids: UserIds) -> Result<()> {
+    let is = fs::metadata(upper).io("stat", upper)?;
+    let (uid, gid) = ids.on_host(is.uid(), is.gid());
+    chown(upper, Some(uid), Some(gid)).io("set owner of", upper)
 }
 
 fn log_target(core: &Core, record: &ContainerRecord) -> Option<LogTarget> {
@@ -225,7 +253,12 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
     host.target_pid = target_pid(core, record)?;
     host.image_mounts = image_volumes::prepare(core, record)?;
     let declared = spec::image_volumes(&record.config, &image.config);
-    host.volumes = volumes::make(&core.paths.volumes().join(&record.id), &declared, &layers)?;
+    host.volumes = volumes::make(
+        &core.paths.volumes().join(&record.id),
+        &declared,
+        &layers,
+        pod.user_ids(),
+    )?;
     let hostname = spec::sandbox::hostname(&pod.config, &pod.id, &core.node.hostname);
     let made = spec::container_spec(&SpecInput {
         id: &record.id,
@@ -243,7 +276,7 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
                 hosts: Some(dir.hosts()),
                 shm: dir.shm(),
             },
-            selinux_level: None,
+            selinux_level: pod.selinux_level.as_deref(),
         },
         image: ImageFacts {
             config: &image.config,

@@ -1,8 +1,10 @@
 //! The gRPC server: one file an RPC (or a pair that belongs together), one line each in the service tables.
 
+mod attach;
 mod container_stats;
 mod container_status;
 mod create_container;
+mod exec;
 mod exec_sync;
 mod filter;
 mod get_container_events;
@@ -16,6 +18,7 @@ mod log;
 mod pod_sandbox_metrics;
 mod pod_sandbox_stats;
 mod pod_sandbox_status;
+mod port_forward;
 mod pull_image;
 mod remove_container;
 mod remove_image;

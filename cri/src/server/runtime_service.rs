@@ -4,11 +4,11 @@ use tonic::{Request, Response, Status};
 
 use super::stream_lists::Parts;
 use super::{
-    Service, container_stats, container_status, create_container, exec_sync, get_container_events,
-    list_containers, list_pod_sandbox, pod_sandbox_metrics, pod_sandbox_stats, pod_sandbox_status,
-    remove_container, remove_pod_sandbox, reopen_container_log, run_pod_sandbox, runtime_config,
-    start_container, status, stop_container, stop_pod_sandbox, stream_lists, update_container_resources,
-    update_pod_sandbox_resources, version,
+    Service, attach, container_stats, container_status, create_container, exec, exec_sync,
+    get_container_events, list_containers, list_pod_sandbox, pod_sandbox_metrics, pod_sandbox_stats,
+    pod_sandbox_status, port_forward, remove_container, remove_pod_sandbox, reopen_container_log,
+    run_pod_sandbox, runtime_config, start_container, status, stop_container, stop_pod_sandbox, stream_lists,
+    update_container_resources, update_pod_sandbox_resources, version,
 };
 use crate::error::Result;
 use crate::proto::runtime_service_server::RuntimeService;
@@ -150,16 +150,16 @@ impl RuntimeService for Service {
         reply(update_container_resources::update_container_resources(&self.core, request.into_inner()).await)
     }
 
-    async fn exec(&self, _: Request<ExecRequest>) -> Answer<ExecResponse> {
-        not_done("Exec")
+    async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecResponse> {
+        reply(exec::exec(&self.core, request.into_inner()).await)
     }
 
-    async fn attach(&self, _: Request<AttachRequest>) -> Answer<AttachResponse> {
-        not_done("Attach")
+    async fn attach(&self, request: Request<AttachRequest>) -> Answer<AttachResponse> {
+        reply(attach::attach(&self.core, request.into_inner()).await)
     }
 
-    async fn port_forward(&self, _: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
-        not_done("PortForward")
+    async fn port_forward(&self, request: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
+        reply(port_forward::port_forward(&self.core, request.into_inner()).await)
     }
 
     async fn container_stats(

@@ -27,8 +27,8 @@ pub(super) async fn status(core: &Arc<Core>, request: StatusRequest) -> Result<S
         runtime_handlers: handlers(core),
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
-            mount_options: false,
+            user_namespaces_host_network: core.node.user_namespaces,
+            mount_options: true,
         }),
     })
 }
@@ -48,7 +48,7 @@ fn condition(kind: &str, failure: Option<(&str, String)>) -> RuntimeCondition {
 fn handlers(core: &Core) -> Vec<RuntimeHandler> {
     let features = RuntimeHandlerFeatures {
         recursive_read_only_mounts: core.node.recursive_read_only,
-        user_namespaces: false,
+        user_namespaces: core.node.user_namespaces,
     };
     std::iter::once("")
         .chain(core.config.handlers())

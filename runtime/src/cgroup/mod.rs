@@ -9,6 +9,7 @@
 //! anew for every group, and has neither `cgroup.kill`, nor hybrid hosts, nor marks on the parents that it makes.
 
 mod devices;
+mod entry;
 mod file;
 mod hierarchy;
 mod remove;
@@ -22,6 +23,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
+pub(crate) use entry::Entry;
 pub use hierarchy::{Hierarchy, Mode, detect, hierarchies};
 pub use stats::{
     Cpu, Depth, Device, Hugetlb, Memory, Pids, Pressure, Psi, Reader, Stall, Stats, Swap, Throttling,
@@ -162,9 +164,14 @@ impl Handle {
         manager().processes(&self.path)
     }
 
-    /// Moves a process into the group; pid 0 is the caller.
+    /// Moves a process into the group; pid 0 is the caller. On a busy host this takes long, see [`Handle::entry`].
     pub fn join(&self, pid: Pid) -> Result<()> {
         manager().join(&self.path, pid)
+    }
+
+    /// Opens the doors through which a process can enter by itself at once. The group must exist.
+    pub(crate) fn entry(&self) -> Result<Entry> {
+        Entry::open(&self.path)
     }
 
     /// Sets or changes limits other than devices; what isn't given stays. Returns warnings.

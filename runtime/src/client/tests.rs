@@ -1,5 +1,7 @@
 //! The client against a real loop with a backend that the tests play.
 
+mod attach;
+
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 

@@ -13,13 +13,19 @@
 //!     │ ◀─ end of file: execve succeeded, or Failed ───────────── execve
 //! ```
 //!
+//! A stage that joins a user namespace forks another process first, which does the cgroup's part in its place.
+//!
 //! Stage and init work side by side. The init is the caller's own child. A failure anywhere travels as `Failed` and
 //! undoes everything: the processes are killed and waited for, the cgroup is removed.
 
 mod check;
+mod ended;
 mod exec;
+mod hooks;
 mod init;
+mod making;
 mod prepare;
+mod server;
 mod stage;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -27,8 +33,9 @@ use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
-pub use exec::exec;
-pub use prepare::{prepare, prepare_with, start};
+pub use exec::{Entering, exec};
+pub use making::Making;
+pub use prepare::{begin_start, poll_start, prepare, prepare_with, remove, start};
 
 use crate::cgroup;
 use crate::protocol::{CreateContainer, Overlay};
@@ -57,6 +64,8 @@ pub struct Options {
     pub seccomp_filter: Option<PathBuf>,
     /// Refuse mounts that are to propagate from sources that can't.
     pub strict_propagation: bool,
+    /// Have the terminal make `\r\n` of line ends, for clients whose own terminal is in raw mode.
+    pub terminal_newlines: bool,
 }
 
 impl From<&CreateContainer> for Options {
@@ -67,6 +76,7 @@ impl From<&CreateContainer> for Options {
             overlay: request.rootfs.clone(),
             seccomp_filter: request.seccomp_filter.clone(),
             strict_propagation: true,
+            terminal_newlines: true,
         }
     }
 }
@@ -86,8 +96,12 @@ pub struct Prepared {
     pub cgroup: cgroup::Handle,
     /// `CLONE_NEW*` of the namespaces that an exec has to join.
     pub namespaces: i32,
+    /// As [`Options::terminal_newlines`].
+    pub terminal_newlines: bool,
     /// What could not be done but may be done without, for the log.
     pub warnings: Vec<String>,
+    /// Those that are still to run.
+    hooks: Option<hooks::Plan>,
 }
 
 impl Prepared {
@@ -98,6 +112,8 @@ impl Prepared {
             init_pidfd: self.pidfd.as_fd(),
             cgroup: &self.cgroup,
             namespaces: self.namespaces,
+            terminal_newlines: self.terminal_newlines,
+            adopts_orphans: false,
         }
     }
 }
@@ -111,6 +127,22 @@ pub struct ExecTarget<'a> {
     pub cgroup: &'a cgroup::Handle,
     /// `CLONE_NEW*` of its namespaces.
     pub namespaces: i32,
+    /// As [`Options::terminal_newlines`].
+    pub terminal_newlines: bool,
+    /// Have the process adopt those of its descendants that lose their parent, in place of the container's init, as long
+    /// as it lives: so that they can be told from the container's other processes.
+    pub adopts_orphans: bool,
+}
+
+/// A process that has entered a container, and may have ended since.
+#[derive(Debug)]
+pub struct Entered {
+    /// A child of the caller.
+    pub pid: Pid,
+    /// The master of its terminal, if it has one.
+    pub console: Option<OwnedFd>,
+    /// What could not be done but may be done without, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// A process that has entered a container.

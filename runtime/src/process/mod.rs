@@ -4,9 +4,15 @@ mod caps;
 mod env;
 mod launch;
 mod limits;
+mod lsm;
 mod terminal;
 
 pub(crate) use caps::Sets;
 pub(crate) use launch::{Launch, above_stdio, run};
+#[cfg(feature = "seccomp-compile")]
+pub(crate) use limits::pid_seen_by;
 pub(crate) use limits::set_oom_score;
+pub(crate) use lsm::{
+    check as check_labels, is_selinux as selinux_is_enabled, set_for_exec as set_labels_for_exec,
+};
 pub(crate) use terminal::{Console, open as open_terminal};

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
-use nix::sys::stat::{Mode, SFlag, fchmodat, fstatat, makedev, mknodat};
+use nix::libc::dev_t;
+use nix::sys::stat::{Mode, SFlag, fchmodat, fstat, fstatat, major, makedev, minor, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
-use super::resolve::{ensure_file, ensure_folder};
+use super::resolve::{ensure_file, ensure_folder, is_kind};
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::{attach, clone_tree};
 
@@ -107,12 +108,12 @@ fn is_standard(path: &Path) -> bool {
 }
 
 fn make(folder: BorrowedFd<'_>, path: &Path, node: &Node<'_>, by_bind: bool) -> Result<()> {
+    let device = makedev(node.major, node.minor);
     if by_bind {
-        let mount = clone_tree(AT_FDCWD, path, false).path("bind device", path)?;
+        let mount = clone_node(path, node.kind, device)?;
         let target = ensure_file(folder, node.path)?;
         return attach(mount.as_fd(), target.fd.as_fd()).path("bind device", path);
     }
-    let device = makedev(node.major, node.minor);
     match mknodat(
         folder,
         node.path,
@@ -160,6 +161,25 @@ fn make(folder: BorrowedFd<'_>, path: &Path, node: &Node<'_>, by_bind: bool) -> 
         .path("set mode of device", path)?;
     }
     Ok(())
+}
+
+/// A mount of the host's node of a device: that of the same path, else the one that the kernel itself has given it.
+fn clone_node(path: &Path, kind: SFlag, device: dev_t) -> Result<OwnedFd> {
+    let clone = |path: &Path| {
+        let node = clone_tree(AT_FDCWD, path, false).ok()?;
+        let st = fstat(&node).ok()?;
+        (is_kind(&st, kind) && st.st_rdev == device).then_some(node)
+    };
+    if let Some(node) = clone(path) {
+        return Ok(node);
+    }
+    let class = if kind == SFlag::S_IFBLK { "block" } else { "char" };
+    let about = format!("/sys/dev/{class}/{}:{}/uevent", major(device), minor(device));
+    let name = std::fs::read_to_string(about)
+        .ok()
+        .and_then(|text| Some(text.lines().find_map(|l| l.strip_prefix("DEVNAME="))?.to_owned()));
+    name.and_then(|name| clone(&Path::new("/dev").join(name)))
+        .ok_or_else(|| Error::io("find the host's node of device", path, Errno::ENODEV))
 }
 
 /// Makes a link; one that is there already stays, but a ptmx node of the image would open the wrong instance.

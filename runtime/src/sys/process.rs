@@ -11,6 +11,9 @@ use nix::unistd::Pid;
 use super::check;
 use super::fd::retry;
 
+/// The flag of clone3(2), beyond the range of the type that `libc` gives it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Which side of a fork one is on.
 pub(crate) enum Forked {
     /// The caller, with the child's pid.
@@ -38,10 +41,21 @@ pub(crate) fn fork() -> Result<Forked, Errno> {
     }
 }
 
-/// clone3(2) with the `CLONE_NEW*` flags given; with `sibling` the child's parent is the caller's parent.
+/// fork(2) whose child is born in the cgroup2 folder given. A caller with several threads gets `None`: only the C
+/// library's fork is safe for it.
+pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> Result<Option<Forked>, Errno> {
+    match nix::sys::stat::stat("/proc/self/task")?.st_nlink {
+        // the folder itself, `.`, and one thread
+        3 => clone(0, false, Some(cgroup)).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// clone3(2) with the `CLONE_NEW*` flags given; with `sibling` the child's parent is the caller's parent; with `cgroup`
+/// it is born in that cgroup2 folder.
 ///
 /// Only for a single-threaded caller (a forked child): the C library isn't told.
-pub(crate) fn clone(namespaces: u64, sibling: bool) -> Result<Forked, Errno> {
+pub(crate) fn clone(namespaces: u64, sibling: bool, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
     // SAFETY: all-zero is a valid clone_args: no stack, no flags.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = namespaces;
@@ -49,6 +63,10 @@ pub(crate) fn clone(namespaces: u64, sibling: bool) -> Result<Forked, Errno> {
         args.flags |= libc::CLONE_PARENT as u64; // inherits the exit signal, so none may be given
     } else {
         args.exit_signal = libc::SIGCHLD as u64;
+    }
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM this is a fork: the child runs on a copy of this stack. The caller is
     // single-threaded, so nothing of the copy is in use by a thread that the child doesn't have.
