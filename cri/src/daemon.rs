@@ -40,11 +40,17 @@ pub async fn serve(config: Config) -> Result<()> {
     let socket = core.config.socket().to_owned();
     let listener = listen(&socket, core.config.socket_mode())?;
     tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving the CRI");
-    let streams = tokio::spawn(streaming::serve(Arc::clone(&core)));
+    let streams = tokio::spawn(stream(Arc::clone(&core)));
     let served = serve_on(listener, &core, &mut stop).await;
     streams.abort();
     drop(fs::remove_file(&socket));
     served
+}
+
+async fn stream(core: Arc<Core>) {
+    if let Err(error) = streaming::serve(core).await {
+        tracing::error!(%error, "exec, attach and port-forward can't be served");
+    }
 }
 
 async fn serve_on(listener: UnixListener, core: &Arc<Core>, stop: &mut Stop) -> Result<()> {

@@ -18,6 +18,7 @@ fn push(events: &Events, id: &str) {
             network: PodNetworkRecord::None,
             ips: Vec::new(),
             cgroup_parent: String::new(),
+            selinux_level: None,
         }),
         containers: Vec::new(),
     });

@@ -35,8 +35,8 @@ pub(crate) fn check(field: &str, process: &Process) -> Result<()> {
             ));
         }
         // not everyone may read the list; the kernel then tells at the start
-        let loaded = std::fs::read_to_string(APPARMOR_PROFILES).unwrap_or_default();
-        if !loaded.is_empty() && !loaded.lines().any(|line| profile_name(line) == profile) {
+        let loaded = std::fs::read_to_string(APPARMOR_PROFILES);
+        if loaded.is_ok_and(|all| !all.lines().any(|line| profile_name(line) == profile)) {
             let reason = format!("{profile:?}: no such profile is loaded on this host");
             return Err(Error::invalid(field, reason));
         }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::libc::dev_t;
 use nix::sys::stat::{Mode, SFlag, fchmodat, fstat, fstatat, major, makedev, minor, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
@@ -198,9 +198,30 @@ fn link(dev: &OwnedFd, name: &str, target: &str) -> Result<()> {
 /// Mounts the slave of the container's terminal on /dev/console.
 pub(super) fn bind_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> Result<()> {
     let path = Path::new("/dev/console");
-    let target = ensure_file(root, path)?;
+    let dev = ensure_folder(root, Path::new("/dev"))?.fd;
+    // a symlink in its place would have the terminal cover another file (CVE-2025-52565)
+    let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let target = match openat(
+        &dev,
+        "console",
+        OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    ) {
+        Ok(fd) => fd,
+        Err(Errno::ENOENT) => openat(
+            &dev,
+            "console",
+            flags | OFlag::O_EXCL,
+            Mode::from_bits_truncate(0o600),
+        )
+        .path("create", path)?,
+        Err(e) => return Err(e).path("open", path),
+    };
+    if is_kind(&fstat(&target).path("stat", path)?, SFlag::S_IFLNK) {
+        return Err(Error::io("mount a terminal on the symlink", path, Errno::ELOOP));
+    }
     let mount = clone_tree(slave, Path::new(""), false).path("bind terminal on", path)?;
-    attach(mount.as_fd(), target.fd.as_fd()).path("bind terminal on", path)
+    attach(mount.as_fd(), target.as_fd()).path("bind terminal on", path)
 }
 
 /// Opens the multiplexer of the container's own devpts.

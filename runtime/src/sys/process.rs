@@ -148,6 +148,29 @@ pub(crate) fn execve(path: &CString, args: &[CString], env: &[CString]) -> Errno
     Errno::last()
 }
 
+/// execveat(2) of an open file; returns only if it failed.
+pub(crate) fn execute_file(file: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> Errno {
+    let pointers = |list: &[CString]| -> Vec<*const c_char> {
+        list.iter()
+            .map(|s| s.as_ptr())
+            .chain(std::iter::once(ptr::null()))
+            .collect()
+    };
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: an empty path, and null-terminated arrays of NUL-terminated strings that outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::last()
+}
+
 /// Has the kernel send `signal` to the caller when its parent ends.
 pub(crate) fn set_parent_death_signal(signal: i32) -> Result<(), Errno> {
     // SAFETY: plain integers.
