@@ -97,6 +97,11 @@ impl Drop for Group {
     }
 }
 
+/// A command that holds so many MiB: what dd has read goes into a pipe that nobody reads.
+fn hold(mib: u32) -> String {
+    format!("dd if=/dev/zero bs={mib}M count=1 2>/dev/null | sleep 1000")
+}
+
 fn resources(memory: i64, quota: i64, cpus: Option<&str>) -> LinuxResources {
     let (mut of_memory, mut of_cpu) = (LinuxMemory::default(), LinuxCpu::default());
     of_memory.set_limit(Some(memory));
@@ -111,10 +116,12 @@ fn resources(memory: i64, quota: i64, cpus: Option<&str>) -> LinuxResources {
 
 #[test]
 fn what_a_group_uses_is_counted() {
-    let group = Group::new("x=$(head -c 20000000 /dev/zero | tr '\\0' x); while :; do :; done");
-    group.handle.change(&resources(200 * MIB, 50_000, None)).unwrap();
+    let group = Group::new(&format!("{} & while :; do :; done", hold(20)));
+    group.handle.change(&resources(200 * MIB, 10_000, None)).unwrap();
     let stats = group.stats("memory and processor time", |stats| {
-        stats.memory.is_some_and(|m| m.rss > 20_000_000) && stats.cpu.usage > 300_000_000
+        stats.memory.is_some_and(|m| m.rss > 20_000_000)
+            && stats.cpu.usage > 100_000_000
+            && stats.cpu.throttling.is_some_and(|t| t.throttled_periods > 0)
     });
     let memory = stats.memory.unwrap();
     assert!(
@@ -164,7 +171,7 @@ fn a_group_that_is_gone_has_no_statistics_and_one_made_anew_has() {
 
 #[test]
 fn limits_change_as_a_whole_or_not_at_all() {
-    let group = Group::new("x=$(head -c 40000000 /dev/zero | tr '\\0' x); while :; do sleep 1; done");
+    let group = Group::new(&hold(40));
     group.stats("memory", |stats| stats.memory.is_some_and(|m| m.rss > 40_000_000));
     group
         .handle
@@ -196,7 +203,8 @@ fn limits_change_as_a_whole_or_not_at_all() {
 
 #[test]
 fn page_cache_is_given_up_for_a_lower_limit() {
-    let file = std::env::temp_dir().join(format!("pintle-cache-{}", std::process::id()));
+    // On a disk: a tmpfs can't be given up.
+    let file = PathBuf::from("/var/tmp").join(format!("pintle-cache-{}", std::process::id()));
     let script = format!(
         "head -c 64000000 /dev/zero > {0}; sync {0}; cat {0} {0} > /dev/null; while :; do sleep 1; done",
         file.display()
