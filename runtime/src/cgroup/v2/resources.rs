@@ -8,6 +8,9 @@ use super::super::file;
 use super::super::update::{ControlFile, control_files as files};
 use crate::error::{Error, Result};
 
+/// How often the kernel is asked to free what is above a new limit of memory: pages in use are spared the first time.
+const RECLAIMS: u32 = 3;
+
 /// Applies all but the device rules; returns what could not be done but may be done without.
 pub(super) fn apply(folder: &Path, resources: &LinuxResources) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
@@ -93,7 +96,10 @@ pub(super) fn control_files(folder: &Path, resources: &LinuxResources) -> Vec<Co
 pub(super) fn make_room(folder: &Path, resources: &LinuxResources) -> Result<()> {
     let limit = resources.memory().as_ref().and_then(LinuxMemory::limit);
     let Some(limit @ 1..) = limit else { return Ok(()) };
-    if let Some(excess) = excess(folder, limit)? {
+    for _ in 0..RECLAIMS {
+        let Some(excess) = excess(folder, limit)? else {
+            return Ok(());
+        };
         // EAGAIN: not all could be had, as is seen next; before Linux 5.19 there is no such file
         let _ = file::write(folder, "memory.reclaim", &excess.to_string());
     }
