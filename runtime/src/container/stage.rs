@@ -45,15 +45,9 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
         true => Some(open_sources(&spec, options, mapped)?),
         false => None,
     };
-    // inherited by the init, which in a user namespace could not set it
-    let score = spec.process().as_ref().and_then(Process::oom_score_adj);
-    let warnings = score.and_then(|score| process::set_oom_score(proc.as_fd(), score).transpose());
-    let warnings: Vec<String> = warnings.transpose()?.into_iter().collect();
+    let warnings = set_score(&spec, proc.as_fd())?;
     cgroup.check_unused()?;
-    let hooks = hooks::Plan::read(&spec, &options.id, &options.bundle)?;
-    if let Some(hooks) = &hooks {
-        channel.report_with(&Report::Hooks {}, &[hooks.to_file()?.as_fd()])?;
-    }
+    let hooks = report_hooks(&spec, options, channel)?;
     channel.report(&Report::Begun {
         cgroup: path,
         namespaces: plan.all(),
@@ -87,13 +81,10 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
     match clone(plan.clone_flags(), true, tree).call("clone container init")? {
         Forked::Child(_child) => {
             drop(server);
-            let filter = match filter_of(&spec, options, proc.as_fd()) {
-                Ok(filter) => filter,
-                Err(e) => {
-                    channel.report_failure(&e);
-                    exit_now(1);
-                }
-            };
+            let filter = filter_of(&spec, options, proc.as_fd()).unwrap_or_else(|e| {
+                channel.report_failure(&e);
+                exit_now(1)
+            });
             let init = Init {
                 options,
                 spec: &spec,
@@ -152,6 +143,24 @@ fn labelled(spec: &Spec, options: &Options) -> Options {
         overlay.options.push(format!("context={label}"));
     }
     options
+}
+
+/// Inherited by the init, which in a user namespace could not set it.
+fn set_score(spec: &Spec, proc: BorrowedFd<'_>) -> Result<Vec<String>> {
+    let score = spec.process().as_ref().and_then(Process::oom_score_adj);
+    let warning = score
+        .map(|score| process::set_oom_score(proc, score))
+        .transpose()?;
+    Ok(warning.flatten().into_iter().collect())
+}
+
+/// The container's hooks, which its maker must know of before any of them runs.
+fn report_hooks(spec: &Spec, options: &Options, channel: &Channel) -> Result<Option<hooks::Plan>> {
+    let hooks = hooks::Plan::read(spec, &options.id, &options.bundle)?;
+    if let Some(hooks) = &hooks {
+        channel.report_with(&Report::Hooks {}, &[hooks.to_file()?.as_fd()])?;
+    }
+    Ok(hooks)
 }
 
 fn open_sources(spec: &Spec, options: &Options, with_root: bool) -> Result<Sources> {
