@@ -15,7 +15,7 @@ use crate::paths::Paths;
 use crate::pod::{InFlight, Pod, PodRecord};
 use crate::proto::PodSandboxConfig;
 use crate::spec::{NodeFacts, UserDbCache, cgroups, gather};
-use crate::stats::LayerCounter;
+use crate::stats::{Kept, LayerCounter};
 use crate::store::{Index, Lookup, Names, RecordDir};
 use crate::streaming::Streaming;
 
@@ -49,6 +49,8 @@ pub struct Core {
     pub pod_records: RecordDir<PodRecord>,
     /// Containers' records on disk.
     pub container_records: RecordDir<ContainerRecord>,
+    /// Which cgroups' files may stay open.
+    pub kept: Kept,
     /// What has happened of late.
     pub events: Events,
     /// Counts what containers have written.
@@ -69,6 +71,8 @@ impl Core {
             root: paths.images(),
             insecure_registries: config.images().insecure_registries.clone(),
             certs_dir: config.images().certs_dir.clone(),
+            auth_file: config.images().auth_file.clone(),
+            signature_policy: config.images().signature_policy.clone(),
             max_concurrent_layers: config.images().max_concurrent_layers,
             pinned: config.images().pinned.clone(),
             ..StoreConfig::default()
@@ -86,6 +90,7 @@ impl Core {
             node,
             monitor: config.find_monitor()?,
             boot_id: boot_id()?,
+            kept: Kept::within_limits(),
             events: Events::default(),
             layers: LayerCounter::start(images.clone())?,
             images,

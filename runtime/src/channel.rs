@@ -3,12 +3,12 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, accept4, socketpair};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::fd::{recv_with_fds, send_with_fds};
+use crate::sys::fd::{own, recv_with_fds, retry, send_with_fds};
 
 /// Error texts are cut to this many bytes, so that a message always fits.
 const MAX_TEXT: usize = 4 * 1024;
@@ -134,6 +134,18 @@ impl Channel {
         let report =
             serde_json::from_slice(&buf[..len]).map_err(|_| Error::sys("decode report", Errno::EPROTO))?;
         Ok(Some((report, fds)))
+    }
+
+    /// Waits on a listening socket until somebody connects who lets this process go; the connection to him.
+    pub(crate) fn accept_release(listener: &OwnedFd) -> Result<Self> {
+        loop {
+            let accepted = retry(|| accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC));
+            let channel = Self(crate::process::above_stdio(own(accepted.call("accept")?))?);
+            // one who has gone again may be followed by another
+            if channel.wait_for_release() {
+                return Ok(channel);
+            }
+        }
     }
 
     /// Lets the init go.

@@ -137,6 +137,14 @@ pub enum Error {
         /// The request.
         request: &'static str,
     },
+    /// The request can't be met as things are. The texts are those that callers of other runtimes look for.
+    #[error("{message}")]
+    Refused {
+        /// Its kind.
+        kind: Kind,
+        /// Its text.
+        message: String,
+    },
     /// An error that a forked child or a pod's monitor reported.
     #[error("{message}")]
     Remote {
@@ -230,7 +238,7 @@ impl Error {
             Self::Exec(_) => Kind::Exec,
             Self::MonitorGone | Self::Frame(_) | Self::Reply { .. } => Kind::Internal,
             Self::Mount { source, .. } => source.kind(),
-            Self::Remote { kind, .. } => *kind,
+            Self::Remote { kind, .. } | Self::Refused { kind, .. } => *kind,
             Self::Io { .. }
             | Self::Sys { .. }
             | Self::Write { .. }

@@ -9,6 +9,8 @@ pub mod error;
 pub mod log;
 pub mod monitor;
 mod namespace;
+#[cfg(feature = "oci")]
+pub mod oci;
 mod process;
 pub mod protocol;
 pub mod rootfs;

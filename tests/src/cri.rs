@@ -29,14 +29,12 @@ const CALL_LIMIT: Duration = Duration::from_secs(120);
 /// A connected client of both services; clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Cri {
-    /// The connection itself, for calls that k8s-cri doesn't have.
+    /// The connection itself, for calls and messages that k8s-cri doesn't have.
     pub channel: Channel,
     /// All of `RuntimeService`.
     pub runtime: RuntimeServiceClient<Channel>,
     /// All of `ImageService`.
     pub images: ImageServiceClient<Channel>,
-    /// The connection itself, for messages that the bindings don't know.
-    pub channel: Channel,
 }
 
 impl Cri {
@@ -54,7 +52,6 @@ impl Cri {
             .await
             .with_context(|| format!("connect to {}", socket.display()))?;
         Ok(Cri {
-            channel: channel.clone(),
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),

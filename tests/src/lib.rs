@@ -21,6 +21,7 @@ pub mod pod;
 pub mod registry;
 pub mod server;
 pub mod slot;
+pub mod stream;
 pub mod sweep;
 pub mod wait;
 pub mod world;

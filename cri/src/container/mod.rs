@@ -102,6 +102,7 @@ impl Container {
                 record.exit = Some(exit);
             }
         });
+        self.meter.group.close();
         if is_news {
             events::of_container(core, ContainerEventType::ContainerStoppedEvent, self);
         }

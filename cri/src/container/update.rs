@@ -97,7 +97,7 @@ fn note_in_spec(core: &Core, record: &ContainerRecord, limits: &LinuxResources) 
         .resources_mut()
         .get_or_insert_default()
         .set_cpu(limits.cpu().clone())
-        .set_memory(limits.memory().clone())
+        .set_memory(*limits.memory())
         .set_hugepage_limits(limits.hugepage_limits().clone())
         .set_unified(limits.unified().clone());
     let text = serde_json::to_vec(&spec).map_err(broken("encode"))?;

@@ -12,7 +12,6 @@ use crate::container::{Container, ContainerRecord, ContainerState};
 use crate::core::Core;
 use crate::pod::PodRecord;
 use crate::proto::{ContainerMetrics, LinuxContainerResources};
-use crate::stats;
 
 /// cpu(7)'s own values, in force where the CRI says nothing.
 const DEFAULT_SHARES: u64 = 1024;
@@ -51,7 +50,9 @@ pub(super) fn metrics(
     if record.state != ContainerState::Running {
         return None;
     }
-    let stats = stats::group(&record.cgroup, Depth::Everything)
+    let group = &container.meter.group;
+    let stats = group
+        .stats(&core.kept, &record.cgroup, Depth::Everything)
         .inspect_err(|error| tracing::warn!(container = container.id, %error, "no metrics"))
         .ok()??;
     let (name, metadata) = (record.metadata().name, pod.metadata());

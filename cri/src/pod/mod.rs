@@ -21,7 +21,7 @@ pub use teardown::{remove, stop};
 use crate::core::Core;
 use crate::error::{Error, Kind, Result};
 use crate::proto::ContainerEventType;
-use crate::stats::Rate;
+use crate::stats::Group;
 use crate::store::Cell;
 
 /// A pod sandbox that this daemon knows.
@@ -33,8 +33,8 @@ pub struct Pod {
     pub cell: Cell<PodRecord>,
     /// Held by whoever sets it up or takes it down; never by a reader.
     pub ops: tokio::sync::Mutex<()>,
-    /// Its processor time, from one question to the next.
-    pub rate: Rate,
+    /// Its cgroup, as it is looked at.
+    pub group: Group,
     monitor: RwLock<Option<MonitorClient>>,
 }
 
@@ -45,7 +45,7 @@ impl Pod {
             id: cell.get().id.clone(),
             cell,
             ops: tokio::sync::Mutex::default(),
-            rate: Rate::default(),
+            group: Group::default(),
             monitor: RwLock::default(),
         })
     }
@@ -100,6 +100,7 @@ impl Pod {
             is_news = record.state == PodState::Ready;
             record.state.transition(PodState::NotReady);
         });
+        self.group.close();
         if is_news {
             crate::events::of_pod(core, ContainerEventType::ContainerStoppedEvent, self);
         }

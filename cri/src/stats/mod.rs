@@ -4,6 +4,7 @@
 //! never fails the list.
 
 mod convert;
+mod group;
 mod layer;
 pub mod network;
 mod rate;
@@ -13,9 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::errno::Errno;
-use pintle_runtime::cgroup::{Depth, Handle, Stats};
+use pintle_runtime::cgroup::Depth;
 
+pub use group::{Group, Kept};
 pub use layer::{LayerCounter, LayerMeter, LayerUsage};
 pub use rate::Rate;
 
@@ -30,8 +31,8 @@ use network::Interface;
 /// What is remembered of a container between two questions.
 #[derive(Debug, Default)]
 pub struct Meter {
-    /// Its processor time.
-    pub cpu: Rate,
+    /// Its cgroup.
+    pub group: Group,
     /// Its writable layer.
     pub layer: LayerMeter,
 }
@@ -44,18 +45,6 @@ fn is_alive(container: &Container) -> bool {
     )
 }
 
-/// A cgroup's statistics; None where there is no such group, or no longer.
-///
-/// # Errors
-/// What else goes wrong.
-pub(crate) fn group(path: &str, depth: Depth) -> Result<Option<Stats>> {
-    match Handle::new(path).and_then(|handle| handle.stats(depth)) {
-        Ok(stats) => Ok(Some(stats)),
-        Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// One container's use. Blocking.
 ///
 /// # Errors
@@ -63,7 +52,10 @@ pub(crate) fn group(path: &str, depth: Depth) -> Result<Option<Stats>> {
 pub fn container(core: &Core, container: &Arc<Container>) -> Result<proto::ContainerStats> {
     let record = container.cell.get();
     let stats = if is_alive(container) && !record.cgroup.is_empty() {
-        group(&record.cgroup, Depth::Usage)?
+        container
+            .meter
+            .group
+            .stats(&core.kept, &record.cgroup, Depth::Usage)?
     } else {
         None
     };
@@ -82,7 +74,7 @@ pub fn container(core: &Core, container: &Arc<Container>) -> Result<proto::Conta
         ..proto::ContainerStats::default()
     };
     if let Some(stats) = stats {
-        let cores = container.meter.cpu.note(Instant::now(), stats.cpu.usage);
+        let cores = container.meter.group.cpu.note(Instant::now(), stats.cpu.usage);
         answer.cpu = Some(convert::cpu(now, &stats, cores));
         answer.memory = stats
             .memory
@@ -152,12 +144,12 @@ fn pod_stats(core: &Core, pod: &Arc<Pod>, network: Option<Vec<Interface>>) -> pr
     let containers = containers(core, &core.containers_of(&pod.id));
     // A pod without containers may have no cgroup yet.
     let stats = pod_cgroup(core, &pod.id, &record.cgroup_parent)
-        .and_then(|path| group(&path, Depth::Usage))
+        .and_then(|path| pod.group.stats(&core.kept, &path, Depth::Usage))
         .inspect_err(|error| tracing::warn!(pod = pod.id, %error, "no statistics"))
         .unwrap_or_default()
         .unwrap_or_default();
     let now = crate::time::now();
-    let cores = pod.rate.note(Instant::now(), stats.cpu.usage);
+    let cores = pod.group.cpu.note(Instant::now(), stats.cpu.usage);
     proto::PodSandboxStats {
         attributes: Some(proto::PodSandboxAttributes {
             id: record.id.clone(),

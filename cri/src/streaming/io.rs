@@ -61,6 +61,14 @@ impl Output {
         }
     }
 
+    /// Tells the client that this broke off behind what was sent, where the protocol can.
+    pub(super) async fn reset(self) {
+        match self {
+            Self::Spdy(sender) => sender.reset().await,
+            Self::WebSocket(_) => {}
+        }
+    }
+
     /// Tells the client that no more comes, where the protocol can.
     ///
     /// # Errors

@@ -37,11 +37,11 @@ impl Outcome {
         };
         match form {
             Form::Text => message.into(),
-            Form::Json => self.status(message).to_string().into(),
+            Form::Json => self.status(&message).to_string().into(),
         }
     }
 
-    fn status(&self, message: String) -> Value {
+    fn status(&self, message: &str) -> Value {
         match self {
             Self::Success => json!({"metadata": {}, "status": "Success"}),
             Self::Exit(code) => json!({

@@ -25,7 +25,9 @@ use oci_spec::runtime::LinuxResources;
 
 pub(crate) use entry::Entry;
 pub use hierarchy::{Hierarchy, Mode, detect, hierarchies};
-pub use stats::{Cpu, Depth, Device, Hugetlb, Memory, Pids, Pressure, Psi, Stall, Stats, Swap, Throttling};
+pub use stats::{
+    Cpu, Depth, Device, Hugetlb, Memory, Pids, Pressure, Psi, Reader, Stall, Stats, Swap, Throttling,
+};
 
 pub use update::ControlFile;
 
@@ -49,7 +51,7 @@ pub trait Manager {
     /// Processes of the group and of all below it.
     fn processes(&self, path: &Path) -> Result<Vec<Pid>>;
     /// What the group and those below it have used.
-    fn stats(&self, path: &Path, depth: Depth) -> Result<Stats>;
+    fn stats(&self, of: &mut Reader, depth: Depth) -> Result<Stats>;
     /// How many processes of the group itself the kernel has killed for lack of memory.
     fn oom_kills(&self, path: &Path) -> u64;
     /// Stops or resumes all processes.
@@ -144,7 +146,12 @@ impl Handle {
     /// # Errors
     /// Errno ENOENT or ENODEV where there is no such group, or no longer.
     pub fn stats(&self, depth: Depth) -> Result<Stats> {
-        manager().stats(&self.path, depth)
+        self.reader().stats(depth)
+    }
+
+    /// Reads the group's statistics again and again; nothing is opened yet.
+    pub fn reader(&self) -> Reader {
+        Reader::new(&self.path)
     }
 
     /// Kills what is inside and removes the group, see [`remove`].

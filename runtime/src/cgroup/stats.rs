@@ -1,13 +1,58 @@
 //! What a group has used, by the same types for v1 and v2.
 //!
-//! Reading is asked for often and for all groups of a node, so each hierarchy's folder is looked up once and its files
-//! are opened relative to that; no descriptor is kept, which would cost a busy node thousands.
+//! Reading is asked for often and for all groups of a node. A [`Reader`] keeps the files of one group open that are read each
+//! time: at most ten, on v2.
 
 mod folder;
 mod parse;
 
+use std::path::{Path, PathBuf};
+
 pub(super) use folder::Folder;
 pub(super) use parse::{number, pressure, table};
+
+use super::manager;
+use crate::error::Result;
+
+/// Reads one group's statistics, again and again.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    folders: Vec<(&'static str, Folder)>,
+}
+
+impl Reader {
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            folders: Vec::new(),
+        }
+    }
+
+    /// What the group and those below it have used.
+    ///
+    /// # Errors
+    /// Errno ENOENT or ENODEV where there is no such group, or no longer.
+    pub fn stats(&mut self, depth: Depth) -> Result<Stats> {
+        manager().stats(self, depth)
+    }
+
+    /// The group's folder under a hierarchy of this name; None where `find` knows none.
+    pub(super) fn folder(
+        &mut self,
+        name: &'static str,
+        find: impl FnOnce(&Path) -> Option<PathBuf>,
+    ) -> Option<&mut Folder> {
+        let at = match self.folders.iter().position(|(known, _)| *known == name) {
+            Some(at) => at,
+            None => {
+                self.folders.push((name, Folder::new(find(&self.path)?)));
+                self.folders.len() - 1
+            }
+        };
+        Some(&mut self.folders[at].1)
+    }
+}
 
 /// How much of a group's statistics is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

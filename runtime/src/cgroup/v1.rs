@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
 use super::hierarchy::{Hierarchy, hierarchies, v1_folder};
-use super::{ControlFile, Depth, Manager, Stats, devices, file, remove};
+use super::{ControlFile, Depth, Manager, Reader, Stats, devices, file, remove};
 use crate::error::{Context, Error, Result};
 
 pub(super) struct V1;
@@ -95,8 +95,8 @@ impl Manager for V1 {
         Ok(pids)
     }
 
-    fn stats(&self, path: &Path, depth: Depth) -> Result<Stats> {
-        stats::read(path, depth)
+    fn stats(&self, of: &mut Reader, depth: Depth) -> Result<Stats> {
+        stats::read(of, depth)
     }
 
     fn oom_kills(&self, path: &Path) -> u64 {

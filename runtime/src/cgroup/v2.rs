@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
 use super::hierarchy::{ROOT, hierarchies};
-use super::{ControlFile, Depth, Manager, Stats, devices, file, remove};
+use super::{ControlFile, Depth, Manager, Reader, Stats, devices, file, remove};
 use crate::error::Result;
 
 pub(super) use stats::read_pressure;
@@ -50,8 +50,8 @@ impl Manager for V2 {
         Ok(pids)
     }
 
-    fn stats(&self, path: &Path, depth: Depth) -> Result<Stats> {
-        stats::read(mount().join(path), depth)
+    fn stats(&self, of: &mut Reader, depth: Depth) -> Result<Stats> {
+        stats::read(of, depth)
     }
 
     fn oom_kills(&self, path: &Path) -> u64 {

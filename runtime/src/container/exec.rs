@@ -28,7 +28,7 @@ use crate::process::{self, Affinity, Console, Launch};
 use crate::rootfs::open_proc;
 use crate::seccomp::Filter;
 use crate::sys::cred::become_root;
-use crate::sys::fd::close_all_but;
+use crate::sys::fd::close_but_preserved;
 use crate::sys::process::{Forked, clone, exit_now, fork, fork_into, pidfd_open, setns, wait};
 
 /// Runs a process in a container; returns once its program runs, or with why it can't, and then nothing is left.
@@ -273,7 +273,7 @@ impl Stage<'_> {
             channel.fd(),
             target.init_pidfd,
         ];
-        close_all_but(&keep).call("close_range")?;
+        close_but_preserved(&keep, target.preserve_fds).call("close_range")?;
         let filter = filter.map(Filter::read).transpose()?;
         let proc = open_proc()?;
         let mut warnings = Vec::new();
@@ -302,6 +302,7 @@ impl Stage<'_> {
                         filter,
                         stdio,
                         root,
+                        preserve_fds: target.preserve_fds,
                     }),
                     Err(e) => e,
                 };

@@ -33,6 +33,8 @@ pub(super) struct Init<'a> {
     pub(super) entry: Option<cgroup::Entry>,
     pub(super) filter: Option<Filter>,
     pub(super) stdio: [OwnedFd; 3],
+    /// Where it is let go, by somebody who comes later; without it by its maker.
+    pub(super) listener: Option<OwnedFd>,
     /// The host's procfs.
     pub(super) proc: OwnedFd,
     pub(super) channel: &'a Channel,
@@ -47,18 +49,33 @@ pub(super) struct Init<'a> {
 impl Init<'_> {
     /// Returns only if something failed, which is reported by then.
     pub(super) fn run(mut self, sources: Option<Sources>) {
-        let channel = self.channel;
+        let maker = self.channel;
         let entered = self.entry.take().map_or(Ok(()), |entry| entry.enter());
-        let error = match entered.and_then(|()| self.build(sources)) {
-            Ok((root, stdio, warnings)) => match channel.report(&Report::Ready { warnings }) {
-                // a maker that is gone has nobody to start this for
-                Ok(()) if !channel.wait_for_release() => return,
-                Ok(()) => self.launch(root, stdio),
-                Err(e) => e,
-            },
-            Err(e) => e,
+        let built = entered.and_then(|()| self.build(sources));
+        let ready = built.and_then(|(root, console, warnings)| {
+            if let Some(console) = console {
+                // whoever waits for the end of the streams given must not wait for this process
+                process::install_streams(&console)?;
+                self.stdio = console;
+            }
+            maker.report(&Report::Ready { warnings })?;
+            Ok(root)
+        });
+        let root = match ready {
+            Ok(ready) => ready,
+            Err(e) => return maker.report_failure(&e),
         };
-        channel.report_failure(&error);
+        match &self.listener {
+            // a maker that is gone has nobody to start this for
+            None if !maker.wait_for_release() => {}
+            None => maker.report_failure(&self.launch(root)),
+            Some(listener) => {
+                // if that fails nobody is left to tell
+                if let Ok(starter) = Channel::accept_release(listener) {
+                    starter.report_failure(&self.launch(root));
+                }
+            }
+        }
     }
 
     /// Everything up to the point where the init waits.
@@ -101,7 +118,12 @@ impl Init<'_> {
             gate.await_hooks(hooks)?;
             hooks.run(Kind::CreateContainer, getpid().as_raw(), &[])?;
         }
-        Ok((root.finish()?, stdio, self.warnings.clone()))
+        let root = root.finish(self.options.no_pivot)?;
+        if self.listener.is_some() {
+            // whoever makes the container is to hear of it, not whoever starts it
+            process::check_program(process)?;
+        }
+        Ok((root, stdio, self.warnings.clone()))
     }
 
     fn open_console(&self, root: &Builder<'_>, process: &Process) -> Result<Option<[OwnedFd; 3]>> {
@@ -142,7 +164,7 @@ impl Init<'_> {
         Ok(())
     }
 
-    fn launch(self, root: OwnedFd, console: Option<[OwnedFd; 3]>) -> Error {
+    fn launch(self, root: OwnedFd) -> Error {
         let process = match process_of(self.spec).and_then(|p| set_execution_domain(self.spec).map(|()| p)) {
             Ok(process) => process,
             Err(e) => return e,
@@ -162,12 +184,12 @@ impl Init<'_> {
             return e;
         }
         drop(self.proc);
-        let stdio = console.unwrap_or(self.stdio);
         process::run(&Launch {
             process,
             filter: self.filter,
-            stdio,
+            stdio: self.stdio,
             root,
+            preserve_fds: self.options.preserve_fds,
         })
     }
 }

@@ -31,8 +31,8 @@ pub struct Making {
 }
 
 impl Making {
-    /// Begins.
-    pub fn begin(options: &Options, stdio: InitStdio) -> Result<Self> {
+    /// Begins. With a listening socket the init is started over that.
+    pub fn begin(options: &Options, stdio: InitStdio, listener: Option<OwnedFd>) -> Result<Self> {
         let stdio = [stdio.stdin, stdio.stdout, stdio.stderr];
         let stdio: Vec<OwnedFd> = stdio
             .into_iter()
@@ -45,11 +45,11 @@ impl Making {
         let stage = match fork().call("fork")? {
             Forked::Parent(pid) => pid,
             Forked::Child(_child) => {
-                stage::run(options, stdio, &theirs);
+                stage::run(options, stdio, listener, &theirs);
                 exit_now(0);
             }
         };
-        drop((theirs, stdio));
+        drop((theirs, stdio, listener));
         Ok(Self {
             channel: ours,
             stage,

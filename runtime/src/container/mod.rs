@@ -21,7 +21,7 @@
 mod check;
 mod ended;
 mod exec;
-mod hooks;
+pub(crate) mod hooks;
 mod init;
 mod making;
 mod prepare;
@@ -35,7 +35,9 @@ use nix::unistd::Pid;
 
 pub use exec::{Entering, exec};
 pub use making::Making;
-pub use prepare::{begin_start, poll_start, prepare, prepare_with, remove, start};
+pub use prepare::{
+    begin_start, poll_start, prepare, prepare_waiting, prepare_with, remove, start, start_over,
+};
 
 use crate::cgroup;
 use crate::protocol::{CreateContainer, Overlay};
@@ -66,6 +68,10 @@ pub struct Options {
     pub strict_propagation: bool,
     /// Have the terminal make `\r\n` of line ends, for clients whose own terminal is in raw mode.
     pub terminal_newlines: bool,
+    /// How many descriptors from 3 on the process inherits from the caller.
+    pub preserve_fds: u32,
+    /// Move the root onto the old one instead of pivoting, which a root on a ramdisk doesn't allow.
+    pub no_pivot: bool,
 }
 
 impl From<&CreateContainer> for Options {
@@ -77,6 +83,8 @@ impl From<&CreateContainer> for Options {
             seccomp_filter: request.seccomp_filter.clone(),
             strict_propagation: true,
             terminal_newlines: true,
+            preserve_fds: 0,
+            no_pivot: false,
         }
     }
 }
@@ -114,6 +122,7 @@ impl Prepared {
             namespaces: self.namespaces,
             terminal_newlines: self.terminal_newlines,
             adopts_orphans: false,
+            preserve_fds: 0,
         }
     }
 }
@@ -132,6 +141,8 @@ pub struct ExecTarget<'a> {
     /// Have the process adopt those of its descendants that lose their parent, in place of the container's init, as long
     /// as it lives: so that they can be told from the container's other processes.
     pub adopts_orphans: bool,
+    /// As [`Options::preserve_fds`].
+    pub preserve_fds: u32,
 }
 
 /// A process that has entered a container, and may have ended since.

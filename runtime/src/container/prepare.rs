@@ -27,7 +27,28 @@ pub fn prepare(request: &CreateContainer, stdio: InitStdio) -> Result<Prepared> 
 
 /// Like [`prepare`], with everything that can be chosen.
 pub fn prepare_with(options: &Options, stdio: InitStdio) -> Result<Prepared> {
-    Making::begin(options, stdio)?.wait()
+    Making::begin(options, stdio, None)?.wait()
+}
+
+/// Like [`prepare_with`], for a caller who doesn't stay: the init waits on the listening socket given
+/// (`SOCK_SEQPACKET`), where [`start_over`] lets it go.
+pub fn prepare_waiting(options: &Options, stdio: InitStdio, listener: Option<OwnedFd>) -> Result<Prepared> {
+    Making::begin(options, stdio, listener)?.wait()
+}
+
+/// Lets an init go that waits on a socket that `connection` leads to; returns once its program runs, or with why it
+/// can't.
+pub fn start_over(connection: OwnedFd) -> Result<()> {
+    let channel = Channel::from_fd(connection);
+    let stopped = || Error::Remote {
+        kind: Kind::InvalidState,
+        message: "cannot start a container that has stopped".to_owned(),
+    };
+    channel.release().map_err(|errno| match errno {
+        Errno::EPIPE | Errno::ECONNRESET => stopped(),
+        other => Error::sys("release init", other),
+    })?;
+    outcome_of_exec(&channel)
 }
 
 pub(super) fn ended(status: String) -> Error {

@@ -18,19 +18,25 @@ use crate::rootfs::{Sources, has_idmaps, mount_label, open_proc};
 #[cfg(feature = "seccomp-compile")]
 use crate::seccomp;
 use crate::seccomp::Filter;
-use crate::sys::fd::close_all_but;
+use crate::sys::fd::close_but_preserved;
 use crate::sys::process::{Forked, clone, exit_now};
 
 /// Runs in a forked child, which ends when this returns.
-pub(super) fn run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) {
-    if let Err(e) = try_run(options, stdio, channel) {
+pub(super) fn run(options: &Options, stdio: [OwnedFd; 3], listener: Option<OwnedFd>, channel: &Channel) {
+    if let Err(e) = try_run(options, stdio, listener, channel) {
         channel.report_failure(&e);
     }
 }
 
-fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<()> {
-    close_all_but(&[stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd(), channel.fd()])
-        .call("close_range")?;
+fn try_run(
+    options: &Options,
+    stdio: [OwnedFd; 3],
+    listener: Option<OwnedFd>,
+    channel: &Channel,
+) -> Result<()> {
+    let mut keep = vec![stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd(), channel.fd()];
+    keep.extend(listener.as_ref().map(AsFd::as_fd));
+    close_but_preserved(&keep, options.preserve_fds).call("close_range")?;
     // nobody may trace or read what still holds the host's privileges; execve undoes this
     set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
     let spec = check::load(options)?;
@@ -93,6 +99,7 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
                 entry: enters.then_some(entry),
                 filter,
                 stdio,
+                listener,
                 proc,
                 channel,
                 gate,
@@ -104,7 +111,7 @@ fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<
         }
         Forked::Parent(pid) => {
             channel.report(&Report::Init { pid: pid.as_raw() })?;
-            drop((gate, stdio, entry));
+            drop((gate, stdio, listener, entry));
             match server {
                 Serving::Here(server) => server.serve(pid),
                 Serving::Remote(server) => server.serve(pid)?,

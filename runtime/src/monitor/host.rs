@@ -55,7 +55,7 @@ impl Backend for Host {
     fn prepare(&mut self, request: &CreateContainer, stdio: InitStdio) -> Result<Making> {
         Ok(Making {
             id: request.id.clone(),
-            inner: container::Making::begin(&container::Options::from(request), stdio)?,
+            inner: container::Making::begin(&container::Options::from(request), stdio, None)?,
         })
     }
 

@@ -9,7 +9,9 @@ mod placement;
 mod terminal;
 
 pub(crate) use caps::Sets;
-pub(crate) use launch::{Launch, above_stdio, run};
+#[cfg(feature = "oci")]
+pub(crate) use caps::names as capability_names;
+pub(crate) use launch::{Launch, above_stdio, check_program, install_streams, run};
 #[cfg(feature = "seccomp-compile")]
 pub(crate) use limits::pid_seen_by;
 pub(crate) use limits::set_oom_score;

@@ -143,8 +143,11 @@ impl<'a> Builder<'a> {
     }
 
     /// Changes the root, then covers and write-protects what the specification lists.
-    pub(crate) fn finish(mut self) -> Result<OwnedFd> {
-        pivot::pivot(self.root())?;
+    pub(crate) fn finish(mut self, no_pivot: bool) -> Result<OwnedFd> {
+        match no_pivot {
+            false => pivot::pivot(self.root())?,
+            true => pivot::move_root(self.root())?,
+        }
         if let Some(flags) = root_propagation(self.spec)? {
             pivot::set_propagation(self.root(), flags)?;
         }

@@ -1,19 +1,17 @@
 //! Mounts that aren't binds: new instances of file systems.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
 use super::options::{Attrs, MountOptions};
-use super::overlay::detached_overlay;
 use super::pivot::propagate;
 use super::resolve::{Place, ensure_folder, open_without_symlinks};
 use super::{bind, copyup};
 use crate::error::{Context, Error, Result};
-use crate::protocol::Overlay;
 use crate::sys::mount::{FsContext, attach, attr};
 
 /// Kernel file systems, one super block of which many mounts may show: read-only is a matter of the mount alone.
@@ -30,11 +28,6 @@ pub(super) fn mount_new(
     options: &MountOptions,
 ) -> Result<OwnedFd> {
     let place = open_place(root, fstype, destination)?;
-    if fstype == "overlay"
-        && let Some(overlay) = readonly_overlay(options)
-    {
-        return mount_overlay(&overlay, options, &place);
-    }
     let context = FsContext::open(fstype).map_err(|errno| match errno {
         Errno::ENODEV => Error::invalid("type", format!("this kernel has no file system {fstype:?}")),
         _ => Error::io("open file system", fstype, errno),
@@ -55,50 +48,6 @@ pub(super) fn mount_new(
     }
     attach(mount.as_fd(), place.fd.as_fd()).path("attach", fstype)?;
     bind::set(&mount, options.recursive, true).path("set recursive attributes of", fstype)?;
-    Ok(mount)
-}
-
-/// An overlay of lower layers alone, as image volumes are. Its list of layers is longer than what fsconfig(2) takes as
-/// one value.
-fn readonly_overlay(options: &MountOptions) -> Option<Overlay> {
-    let (mut lower, mut rest) = (Vec::new(), Vec::new());
-    for option in &options.data {
-        match option.split_once('=') {
-            Some(("upperdir" | "workdir", _)) => return None,
-            Some(("lowerdir", list)) => lower = layers(list),
-            _ => rest.push(option.clone()),
-        }
-    }
-    (!lower.is_empty()).then(|| Overlay {
-        lower,
-        options: rest,
-        ..Overlay::default()
-    })
-}
-
-/// The paths of `lowerdir=a:b`, in which a backslash takes the meaning from a colon.
-fn layers(list: &str) -> Vec<PathBuf> {
-    let (mut paths, mut path) = (Vec::new(), String::new());
-    let mut chars = list.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => path.extend(chars.next()),
-            ':' => paths.push(PathBuf::from(std::mem::take(&mut path))),
-            c => path.push(c),
-        }
-    }
-    paths.push(PathBuf::from(path));
-    paths
-}
-
-fn mount_overlay(overlay: &Overlay, options: &MountOptions, place: &Place) -> Result<OwnedFd> {
-    let mount = detached_overlay(overlay)?;
-    bind::set(&mount, options.attrs, false).path("set attributes of", "overlay")?;
-    for flags in &options.propagation {
-        propagate(mount.as_fd(), *flags).path("set propagation of", "overlay")?;
-    }
-    attach(mount.as_fd(), place.fd.as_fd()).path("attach", "overlay")?;
-    bind::set(&mount, options.recursive, true).path("set recursive attributes of", "overlay")?;
     Ok(mount)
 }
 
@@ -160,29 +109,5 @@ fn explain(context: &FsContext, what: &str, errno: Errno) -> Error {
     match context.messages().into_iter().next() {
         Some(words) => Error::invalid(format!("option {what:?}"), format!("{} ({words})", errno.desc())),
         None => Error::io("set up file system", what, errno),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn layers_are_told_apart() {
-        let paths = |list| {
-            layers(list)
-                .iter()
-                .map(|p| p.display().to_string())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(paths("/a:/b"), ["/a", "/b"]);
-        assert_eq!(paths("/a\\:b\\\\:/c\\,d"), ["/a:b\\", "/c,d"]);
-        let with = |data: &[&str]| MountOptions {
-            data: data.iter().map(|d| (*d).to_owned()).collect(),
-            ..MountOptions::default()
-        };
-        let overlay = readonly_overlay(&with(&["lowerdir=/a:/b", "index=off"])).unwrap();
-        assert_eq!((overlay.lower.len(), overlay.options.len()), (2, 1));
-        assert!(readonly_overlay(&with(&["lowerdir=/a", "upperdir=/b", "workdir=/c"])).is_none());
     }
 }

@@ -40,7 +40,7 @@ impl Pair {
                     async { tokio::try_join!(outward(from_client, to_pod), inward(from_pod, to_client)) };
                 if let Err(error) = both.await {
                     tracing::debug!(%error, port, "a forwarded connection broke off");
-                    cut_off(pod);
+                    cut_off(&pod);
                 }
             }
             Err(error) => {
@@ -62,20 +62,23 @@ async fn outward(mut from: Input, mut to: WriteHalf<'_>) -> Result<(), StreamErr
     }
 }
 
-/// Pod to client. Breaking off drops `to`, which resets the stream.
+/// Pod to client. What the pod sent before it broke off still arrives.
 async fn inward(mut from: ReadHalf<'_>, mut to: Output) -> Result<(), StreamError> {
     let mut buffer = vec![0; BUFFER];
     loop {
         match from.read(&mut buffer).await {
             Ok(0) => return to.finish().await,
             Ok(count) => to.send(Bytes::copy_from_slice(&buffer[..count])).await?,
-            Err(_) => return Err(StreamError::Closed),
+            Err(_) => {
+                to.reset().await;
+                return Err(StreamError::Closed);
+            }
         }
     }
 }
 
 /// The pod's side learns that its peer broke off, and didn't just come to an end.
-fn cut_off(pod: TcpStream) {
+fn cut_off(pod: &TcpStream) {
     // Refused for a connection that is gone already.
     drop(pod.set_zero_linger());
 }

@@ -71,7 +71,7 @@ pub(super) fn head(bytes: [u8; HEAD]) -> Result<Head, Violation> {
 }
 
 /// A control frame, read. Header blocks are still deflated.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Control<'a> {
     SynStream {
         stream: u32,

@@ -111,6 +111,19 @@ impl Sender {
         self.shared.we_are_done(self.id);
         Ok(())
     }
+
+    /// Gives the stream up, behind what was sent before; dropping it would overtake that.
+    pub(in crate::streaming) async fn reset(mut self) {
+        if let Ok(place) = self.shared.data.reserve().await
+            && self.shared.forget(self.id)
+        {
+            place.send(Outgoing::Reset {
+                stream: self.id,
+                why: Reset::Cancel,
+            });
+            self.is_done = true;
+        }
+    }
 }
 
 impl Drop for Sender {

@@ -25,9 +25,6 @@ struct Client {
     deflater: Deflater,
 }
 
-/// A frame that came: its head, and what followed.
-type Came = (Head, Vec<u8>);
-
 fn start_with(stuck: Option<Duration>) -> (Connection, Client) {
     let (near, far) = tokio::io::duplex(4096);
     let limits = Limits {
@@ -83,7 +80,7 @@ impl Client {
         self.raw(&frame).await;
     }
 
-    async fn frame(&mut self) -> Option<Came> {
+    async fn frame(&mut self) -> Option<(Head, Vec<u8>)> {
         let mut head = [0; 8];
         self.io.read_exact(&mut head).await.ok()?;
         let head = frame::head(head).unwrap();

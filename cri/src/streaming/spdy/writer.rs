@@ -51,6 +51,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 frame = self.data.recv() => frame,
             };
             let mut is_last = false;
+            // Pings and their answers keep no session alive.
+            let has_content = matches!(next, Some(Outgoing::Data { .. }));
             while let Some(frame) = next {
                 is_last |= self.gather(&frame);
                 next = match self.buffer.len() < BATCH && !is_last {
@@ -61,7 +63,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             self.to.write_all(&self.buffer).await?;
             self.to.flush().await?;
             self.buffer.clear();
-            self.shared.link.touch();
+            if has_content {
+                self.shared.link.touch();
+            }
             if is_last {
                 return self.to.shutdown().await;
             }

@@ -153,10 +153,13 @@ async fn write<T: Sink<Message> + Unpin>(mut to: T, mut messages: mpsc::Receiver
     let writing = async {
         while let Some(message) = messages.recv().await {
             let is_last = matches!(message, Message::Close(_));
+            let is_sign = matches!(message, Message::Pong(_));
             if to.send(message).await.is_err() {
                 link.close();
             }
-            link.touch();
+            if !is_sign {
+                link.touch();
+            }
             if is_last {
                 return;
             }

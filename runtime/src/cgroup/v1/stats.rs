@@ -1,62 +1,64 @@
 //! A group's statistics from v1's controllers, and from the cgroup2 tree beside them what only that has.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::hierarchy::{hierarchies, v1_folder};
 use super::super::stats::{
-    Cpu, Depth, Device, Folder, Hugetlb, Memory, Pids, Stats, Swap, Throttling, table,
+    Cpu, Depth, Device, Folder, Hugetlb, Memory, Pids, Reader, Stats, Swap, Throttling, number, table,
 };
 use super::missing;
 use crate::error::Result;
 
 /// Reads them. The group must exist under cpuacct; other controllers may be missing.
-pub(super) fn read(path: &Path, depth: Depth) -> Result<Stats> {
+pub(super) fn read(of: &mut Reader, depth: Depth) -> Result<Stats> {
     let all = depth == Depth::Everything;
     let mut stats = Stats {
-        cpu: cpu(path, all)?,
+        cpu: cpu(of, all)?,
         ..Stats::default()
     };
-    if let Some(mut folder) = open("memory", path)? {
-        stats.memory = memory(&mut folder, all)?;
+    if let Some(folder) = under(of, "memory") {
+        stats.memory = memory(folder, all)?;
     }
-    if let Some(mut folder) = open("pids", path)?
+    if let Some(folder) = under(of, "pids")
         && let Some(current) = folder.number("pids.current")?
     {
-        let limit = if all { folder.number("pids.max")? } else { None };
+        let limit = if all {
+            folder.glance_number("pids.max")?
+        } else {
+            None
+        };
         stats.pids = Some(Pids { current, limit });
     }
-    if let Some(tree) = hierarchies().iter().find(|h| h.v2)
-        && let Some(mut folder) = there(Folder::open(tree.mount.join(path)))?
-    {
-        super::super::v2::read_pressure(&mut folder, &mut stats.pressure)?;
+    if let Some(folder) = of.folder("cgroup2", cgroup2) {
+        super::super::v2::read_pressure(folder, &mut stats.pressure)?;
     }
     if all {
-        if let Some(mut folder) = open("blkio", path)? {
-            stats.io = devices(&mut folder)?;
+        if let Some(folder) = under(of, "blkio") {
+            stats.io = devices(folder)?;
         }
-        if let Some(folder) = open("hugetlb", path)? {
+        if let Some(folder) = under(of, "hugetlb") {
             stats.hugetlb = hugetlb(folder)?;
         }
     }
     Ok(stats)
 }
 
-/// The group's folder under a controller; None without the controller, or where the group isn't under it.
-fn open(controller: &str, path: &Path) -> Result<Option<Folder>> {
-    v1_folder(controller, path).map_or(Ok(None), |folder| there(Folder::open(folder)))
+/// The group's folder under a controller; None without the controller.
+fn under<'a>(of: &'a mut Reader, controller: &'static str) -> Option<&'a mut Folder> {
+    of.folder(controller, |path| v1_folder(controller, path))
 }
 
-fn there(opened: Result<Folder>) -> Result<Option<Folder>> {
-    match opened {
-        Err(e) if e.errno() == Some(nix::errno::Errno::ENOENT) => Ok(None),
-        other => other.map(Some),
-    }
+/// The group's folder in the cgroup2 tree of a hybrid host.
+fn cgroup2(path: &Path) -> Option<PathBuf> {
+    hierarchies()
+        .iter()
+        .find(|h| h.v2)
+        .map(|tree| tree.mount.join(path))
 }
 
-fn cpu(path: &Path, all: bool) -> Result<Cpu> {
-    let folder = v1_folder("cpuacct", path).ok_or_else(|| missing("cpuacct", "statistics"))?;
-    let mut folder = Folder::open(folder)?;
-    let usage = folder.number("cpuacct.usage")?.unwrap_or_default();
+fn cpu(of: &mut Reader, all: bool) -> Result<Cpu> {
+    let folder = under(of, "cpuacct").ok_or_else(|| missing("cpuacct", "statistics"))?;
+    let usage = number(folder.must_read("cpuacct.usage")?).unwrap_or_default();
     let mut cpu = Cpu {
         usage,
         ..Cpu::default()
@@ -64,10 +66,10 @@ fn cpu(path: &Path, all: bool) -> Result<Cpu> {
     if !all {
         return Ok(cpu);
     }
-    cpu.user = folder.number("cpuacct.usage_user")?.unwrap_or_default();
-    cpu.system = folder.number("cpuacct.usage_sys")?.unwrap_or_default();
-    if let Some(mut folder) = open("cpu", path)?
-        && let Some(text) = folder.read("cpu.stat")?
+    cpu.user = folder.glance_number("cpuacct.usage_user")?.unwrap_or_default();
+    cpu.system = folder.glance_number("cpuacct.usage_sys")?.unwrap_or_default();
+    if let Some(folder) = under(of, "cpu")
+        && let Some(text) = folder.glance("cpu.stat")?
     {
         let mut throttling = Throttling::default();
         table(text, |key, value| match key {
@@ -110,10 +112,10 @@ fn memory(folder: &mut Folder, all: bool) -> Result<Option<Memory>> {
         limit: with_swap.map(|both| both.saturating_sub(memory.limit.unwrap_or_default())),
     });
     if all {
-        memory.kernel = folder.number("memory.kmem.usage_in_bytes")?;
-        memory.peak = folder.number("memory.max_usage_in_bytes")?;
-        memory.limit_hits = folder.number("memory.failcnt")?;
-        if let Some(text) = folder.read("memory.oom_control")? {
+        memory.kernel = folder.glance_number("memory.kmem.usage_in_bytes")?;
+        memory.peak = folder.glance_number("memory.max_usage_in_bytes")?;
+        memory.limit_hits = folder.glance_number("memory.failcnt")?;
+        if let Some(text) = folder.glance("memory.oom_control")? {
             table(text, |key, value| {
                 if key == "oom_kill" {
                     memory.oom_kills = Some(value);
@@ -125,7 +127,7 @@ fn memory(folder: &mut Folder, all: bool) -> Result<Option<Memory>> {
 }
 
 fn limit(value: u64) -> Option<u64> {
-    super::super::stats::number(&value.to_string())
+    number(&value.to_string())
 }
 
 /// `8:0 Read 4096`, and `Total 4096` at the end.
@@ -136,7 +138,7 @@ fn devices(folder: &mut Folder) -> Result<Vec<Device>> {
         ("blkio.throttle.io_serviced_recursive", false),
     ];
     for (name, bytes) in files {
-        for line in folder.read(name)?.unwrap_or_default().lines() {
+        for line in folder.glance(name)?.unwrap_or_default().lines() {
             let mut words = line.split_ascii_whitespace();
             let (Some(device), Some(what), Some(value)) = (words.next(), words.next(), words.next()) else {
                 continue;
@@ -171,11 +173,11 @@ fn device_number(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-fn hugetlb(mut folder: Folder) -> Result<Vec<Hugetlb>> {
+fn hugetlb(folder: &mut Folder) -> Result<Vec<Hugetlb>> {
     let mut found = Vec::new();
     for page_size in folder.page_sizes(".usage_in_bytes") {
-        let usage = folder.number(&format!("hugetlb.{page_size}.usage_in_bytes"))?;
-        let peak = folder.number(&format!("hugetlb.{page_size}.max_usage_in_bytes"))?;
+        let usage = folder.glance_number(&format!("hugetlb.{page_size}.usage_in_bytes"))?;
+        let peak = folder.glance_number(&format!("hugetlb.{page_size}.max_usage_in_bytes"))?;
         found.push(Hugetlb {
             page_size,
             usage: usage.unwrap_or_default(),

@@ -1,35 +1,39 @@
 //! A group's statistics from the files of cgroup v2.
 
-use std::path::PathBuf;
-
 use super::super::stats::{
-    Cpu, Depth, Device, Folder, Hugetlb, Memory, Pids, Pressure, Stats, Swap, Throttling, number, pressure,
-    table,
+    Cpu, Depth, Device, Folder, Hugetlb, Memory, Pids, Pressure, Reader, Stats, Swap, Throttling, number,
+    pressure, table,
 };
-use crate::error::Result;
+use super::mount;
+use crate::error::{Error, Result};
 
 /// Reads them.
-pub(super) fn read(path: PathBuf, depth: Depth) -> Result<Stats> {
+pub(super) fn read(of: &mut Reader, depth: Depth) -> Result<Stats> {
     let all = depth == Depth::Everything;
-    let mut folder = Folder::open(path)?;
+    let folder = of.folder("cgroup2", |path| Some(mount().join(path)));
+    let folder = folder.ok_or_else(|| Error::invalid("statistics", "there is no cgroup2 tree"))?;
     let mut stats = Stats {
-        cpu: cpu(&mut folder, all)?,
-        memory: memory(&mut folder, all)?,
+        cpu: cpu(folder, all)?,
+        memory: memory(folder, all)?,
         ..Stats::default()
     };
     if let Some(current) = folder.number("pids.current")? {
-        let limit = if all { folder.number("pids.max")? } else { None };
+        let limit = if all {
+            folder.glance_number("pids.max")?
+        } else {
+            None
+        };
         stats.pids = Some(Pids { current, limit });
     }
-    read_pressure(&mut folder, &mut stats.pressure)?;
+    read_pressure(folder, &mut stats.pressure)?;
     if all {
         stats.io = folder
-            .read("io.stat")?
+            .glance("io.stat")?
             .unwrap_or_default()
             .lines()
             .filter_map(device)
             .collect();
-        stats.hugetlb = hugetlb(&mut folder)?;
+        stats.hugetlb = hugetlb(folder)?;
     }
     Ok(stats)
 }
@@ -46,21 +50,19 @@ fn cpu(folder: &mut Folder, all: bool) -> Result<Cpu> {
     let mut cpu = Cpu::default();
     let mut throttling = None;
     let micro = |n: u64| n.saturating_mul(1000);
-    if let Some(text) = folder.read("cpu.stat")? {
-        table(text, |key, value| match key {
-            "usage_usec" => cpu.usage = micro(value),
-            "user_usec" => cpu.user = micro(value),
-            "system_usec" => cpu.system = micro(value),
-            "nr_periods" => throttling.get_or_insert_with(Throttling::default).periods = value,
-            "nr_throttled" => {
-                throttling
-                    .get_or_insert_with(Throttling::default)
-                    .throttled_periods = value
-            }
-            "throttled_usec" => throttling.get_or_insert_with(Throttling::default).throttled = micro(value),
-            _ => {}
-        });
-    }
+    table(folder.must_read("cpu.stat")?, |key, value| match key {
+        "usage_usec" => cpu.usage = micro(value),
+        "user_usec" => cpu.user = micro(value),
+        "system_usec" => cpu.system = micro(value),
+        "nr_periods" => throttling.get_or_insert_with(Throttling::default).periods = value,
+        "nr_throttled" => {
+            throttling
+                .get_or_insert_with(Throttling::default)
+                .throttled_periods = value;
+        }
+        "throttled_usec" => throttling.get_or_insert_with(Throttling::default).throttled = micro(value),
+        _ => {}
+    });
     cpu.throttling = throttling.filter(|_| all);
     Ok(cpu)
 }
@@ -93,8 +95,8 @@ fn memory(folder: &mut Folder, all: bool) -> Result<Option<Memory>> {
         memory.swap = Some(Swap { usage, limit });
     }
     if all {
-        memory.peak = folder.number("memory.peak")?;
-        if let Some(text) = folder.read("memory.events")? {
+        memory.peak = folder.glance_number("memory.peak")?;
+        if let Some(text) = folder.glance("memory.events")? {
             table(text, |key, value| match key {
                 "max" => memory.limit_hits = Some(value),
                 "oom_kill" => memory.oom_kills = Some(value),
@@ -133,7 +135,7 @@ fn device(line: &str) -> Option<Device> {
 fn hugetlb(folder: &mut Folder) -> Result<Vec<Hugetlb>> {
     let mut found = Vec::new();
     for page_size in folder.page_sizes(".current") {
-        let usage = folder.number(&format!("hugetlb.{page_size}.current"))?;
+        let usage = folder.glance_number(&format!("hugetlb.{page_size}.current"))?;
         found.push(Hugetlb {
             page_size,
             usage: usage.unwrap_or_default(),
