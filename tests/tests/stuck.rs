@@ -158,9 +158,18 @@ async fn a_pod_whose_caller_gave_up_is_handed_to_the_next() {
             runtime_handler: String::new(),
         };
         let mut runtime = w.cri.runtime.clone();
-        // Asked, and left at once: the call ends as kubelet's does at its deadline.
-        let impatient = timeout(Duration::from_millis(5), runtime.run_pod_sandbox(request())).await;
-        ensure!(impatient.is_err(), "the pod was there within an instant");
+        // The call is left once the daemon has begun, as kubelet's is at its deadline.
+        let pods = w.slot.state().join("pods");
+        let begun = async {
+            while fs::read_dir(&pods).is_ok_and(|mut pods| pods.next().is_none()) {
+                tokio::time::sleep(Duration::from_micros(100)).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            begun = timeout(PATIENCE, begun) => begun.context("nothing begins")?,
+            _ = runtime.run_pod_sandbox(request()) => anyhow::bail!("the pod was there before anything began"),
+        }
         let id = runtime
             .run_pod_sandbox(request())
             .await?
