@@ -25,5 +25,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             "#[serde(with = \"crate::proto::text_or_bytes\")]",
         )
         .compile_fds(descriptors)?;
+
+    // What the command line asks for beyond the CRI.
+    println!("cargo:rerun-if-changed=proto/pintle.proto");
+    tonic_prost_build::configure()
+        .build_server(true)
+        .build_client(false)
+        .compile_fds(protox::compile(["pintle.proto"], ["proto"])?)?;
     Ok(())
 }

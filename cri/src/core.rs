@@ -71,6 +71,8 @@ impl Core {
             root: paths.images(),
             insecure_registries: config.images().insecure_registries.clone(),
             certs_dir: config.images().certs_dir.clone(),
+            auth_file: config.images().auth_file.clone(),
+            signature_policy: config.images().signature_policy.clone(),
             max_concurrent_layers: config.images().max_concurrent_layers,
             pinned: config.images().pinned.clone(),
             ..StoreConfig::default()

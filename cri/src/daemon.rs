@@ -11,10 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
+use crate::admin::Admin;
 use crate::config::Config;
 use crate::core::Core;
 use crate::error::{Error, IoContext as _, Result};
 use crate::paths::Paths;
+use crate::proto::admin::images_server::ImagesServer;
 use crate::proto::image_service_server::ImageServiceServer;
 use crate::proto::runtime_service_server::RuntimeServiceServer;
 use crate::recover::recover;
@@ -68,6 +70,7 @@ async fn serve_on(listener: UnixListener, core: &Arc<Core>, stop: &mut Stop) -> 
                 .max_decoding_message_size(MESSAGE_LIMIT)
                 .max_encoding_message_size(MESSAGE_LIMIT),
         )
+        .add_service(ImagesServer::new(Admin::new(Arc::clone(core))))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
             drop(end.wait_for(|end| *end).await);
         });

@@ -61,11 +61,14 @@ fn image_code(error: &ImageError) -> Code {
         ImageError::InvalidReference { .. }
         | ImageError::AmbiguousId { .. }
         | ImageError::InvalidContainerId { .. }
+        | ImageError::NotATag { .. }
+        | ImageError::BadArchive { .. }
         | ImageError::BadCredentials { .. } => Code::InvalidArgument,
         ImageError::NoSuchImage { .. } | ImageError::NotFound { .. } | ImageError::NoPlatform { .. } => {
             Code::NotFound
         }
         ImageError::SnapshotExists { .. } => Code::AlreadyExists,
+        ImageError::LayerUnavailable { .. } => Code::FailedPrecondition,
         ImageError::Cancelled => Code::Cancelled,
         ImageError::Config { .. }
         | ImageError::Database { .. }
@@ -82,6 +85,8 @@ fn image_code(error: &ImageError) -> Code {
         | ImageError::DiffIdMismatch { .. }
         | ImageError::BadManifest { .. }
         | ImageError::UnsupportedMediaType { .. }
+        | ImageError::CredentialHelper { .. }
+        | ImageError::SignatureRefused { .. }
         | ImageError::BadLayer { .. } => Code::Unknown,
     }
 }

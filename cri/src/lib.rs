@@ -1,5 +1,6 @@
 //! The CRI daemon of Pintle: gRPC server, records of pods and containers, and the way from CRI to OCI.
 
+pub mod admin;
 pub mod apparmor;
 pub mod cni;
 pub mod config;

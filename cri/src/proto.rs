@@ -5,6 +5,11 @@
 
 tonic::include_proto!("runtime.v1");
 
+/// The second service on the socket (`proto/pintle.proto`).
+pub mod admin {
+    tonic::include_proto!("pintle.v1");
+}
+
 /// The compiled schema as an encoded `google.protobuf.FileDescriptorSet`.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/runtime.v1.fds"));
 

@@ -12,6 +12,10 @@ pub struct StoreConfig {
     pub insecure_registries: Vec<String>,
     /// Folder with a `hosts.toml` per registry; `None` for none.
     pub certs_dir: Option<PathBuf>,
+    /// The node's own credentials, in the form of docker's `config.json`; used where a pull brings none.
+    pub auth_file: Option<PathBuf>,
+    /// Which images must be signed, and by whom (see `signature::policy`); `None` asks for no signature.
+    pub signature_policy: Option<PathBuf>,
     /// How many layers are fetched and unpacked at once, over all pulls.
     pub max_concurrent_layers: usize,
     /// A pull fails when no byte has come for this long.
@@ -28,6 +32,8 @@ impl Default for StoreConfig {
             root: PathBuf::from("/var/lib/pintle/images"),
             insecure_registries: Vec::new(),
             certs_dir: None,
+            auth_file: None,
+            signature_policy: None,
             max_concurrent_layers: 6,
             progress_timeout: Duration::from_secs(60),
             max_layer_bytes: 256 << 30,

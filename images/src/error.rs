@@ -174,6 +174,42 @@ pub enum Error {
         /// What is wrong, without the secret.
         reason: &'static str,
     },
+    /// A credential helper that can't be asked.
+    #[error("credential helper {helper:?}: {reason}")]
+    CredentialHelper {
+        /// Its name, without `docker-credential-`.
+        helper: String,
+        /// What went wrong, without the secret.
+        reason: &'static str,
+    },
+    /// What the policy wants signed is not, or not by whom it wants. The prefix is what kubelet recognises.
+    #[error("SignatureValidationFailed: {reference}: {reason}")]
+    SignatureRefused {
+        /// The image.
+        reference: String,
+        /// What is wrong with its signatures.
+        reason: String,
+    },
+    /// A name with a digest, where only a tag can be given.
+    #[error("{name:?} is no tag")]
+    NotATag {
+        /// The name as given.
+        name: String,
+    },
+    /// A layer that is not here in the form that is needed.
+    #[error("layer {diff_id}: {reason}")]
+    LayerUnavailable {
+        /// The layer.
+        diff_id: Digest,
+        /// Why it can't be given back.
+        reason: String,
+    },
+    /// An archive that holds no images, or broken ones.
+    #[error("image archive: {reason}")]
+    BadArchive {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The records can't be read or written.
     #[error("{verb} image records: {source}")]
     Database {

@@ -19,8 +19,11 @@ pub(crate) const MAX_CONFIG: u64 = 8 << 20;
 /// The most layers that overlayfs can stack.
 const MAX_LAYERS: usize = 500;
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// A plain layer; how it is compressed follows.
+pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1";
 
@@ -38,9 +41,16 @@ pub(crate) struct Descriptor {
     pub(crate) artifact_type: Option<String>,
     #[serde(default)]
     platform: Option<Platform>,
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl Descriptor {
+    /// The digest as it stands there.
+    pub(crate) fn text(&self) -> &str {
+        &self.digest
+    }
+
     /// The digest, in the one algorithm that is supported; `owner` is what holds the descriptor.
     pub(crate) fn digest(&self, owner: &Digest) -> Result<Digest> {
         self.digest.parse().map_err(|error| Error::BadManifest {
@@ -54,6 +64,11 @@ impl Descriptor {
     pub(crate) fn foreign_urls(&self) -> &[String] {
         let foreign = self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.");
         if foreign { &self.urls } else { &[] }
+    }
+
+    /// Whether it is content that its registry need not have.
+    pub(crate) fn is_foreign(&self) -> bool {
+        !self.foreign_urls().is_empty()
     }
 
     fn is_index(&self) -> bool {

@@ -95,6 +95,16 @@ pub(super) const KEYS: &[Key] = &[
         "Folder of <registry>/hosts.toml files. Empty: none.",
     ),
     key(
+        "images.auth_file",
+        r#""/etc/pintle/auth.json""#,
+        "The node's credentials, in the form of docker's config.json; for pulls that bring none. Empty: none.",
+    ),
+    key(
+        "images.signature_policy",
+        r#""""#,
+        "File that says whose signatures images must have. Empty: nobody's.",
+    ),
+    key(
         "images.insecure_registries",
         "[]",
         "Registries (host or host:port) spoken to over plain HTTP. Those on loopback always are.",

@@ -83,6 +83,10 @@ pub struct NetworkConfig {
 pub struct ImagesConfig {
     /// `hosts.toml` files by registry; None for none.
     pub certs_dir: Option<PathBuf>,
+    /// The node's credentials, as docker's `config.json`; None for none.
+    pub auth_file: Option<PathBuf>,
+    /// Whose signatures images must have; None for nobody's.
+    pub signature_policy: Option<PathBuf>,
     /// Registries, `host` or `host:port`, spoken to over plain HTTP.
     pub insecure_registries: Vec<String>,
     /// References of images that are never collected; `*` at the end matches anything.

@@ -35,6 +35,8 @@ pub(super) struct RawNetwork {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawImages {
     pub(super) certs_dir: String,
+    pub(super) auth_file: String,
+    pub(super) signature_policy: String,
     pub(super) insecure_registries: Vec<String>,
     pub(super) pinned: Vec<String>,
     pub(super) max_concurrent_layers: i64,

@@ -139,10 +139,11 @@ fn images(raw: RawImages) -> Result<ImagesConfig, ConfigError> {
         }
     }
     let layers = in_range("images.max_concurrent_layers", raw.max_concurrent_layers, 1, 64)?;
+    let path = |key, value: &str| optional(value).map(|path| absolute(key, path)).transpose();
     Ok(ImagesConfig {
-        certs_dir: optional(&raw.certs_dir)
-            .map(|dir| absolute("images.certs_dir", dir))
-            .transpose()?,
+        certs_dir: path("images.certs_dir", &raw.certs_dir)?,
+        auth_file: path("images.auth_file", &raw.auth_file)?,
+        signature_policy: path("images.signature_policy", &raw.signature_policy)?,
         insecure_registries: raw.insecure_registries,
         pinned: patterns("images.pinned", raw.pinned)?,
         max_concurrent_layers: usize::try_from(layers).unwrap_or(1),

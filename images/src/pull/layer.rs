@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -15,20 +16,36 @@ use super::decompress::Compression;
 use crate::crash;
 use crate::digest::Digest;
 use crate::error::{Error, IoContext as _, Result};
-use crate::registry::{BlobStream, Session};
+use crate::progress::{LayerProgress, Step};
+use crate::registry::{BlobReader, Session};
 use crate::store::{Inner, LayerRecord, Lease, TempDir};
-use crate::unpack::{self, LayerError, Unpacked};
+use crate::unpack::{self, LayerError, Recorder, Unpacked};
+
+/// The size of what is read of a file at once.
+const FILE_CHUNK: usize = 256 << 10;
+
+/// Where a layer comes from.
+pub(crate) enum Origin {
+    /// A registry, or further places where it may lie.
+    Registry {
+        session: Arc<Session>,
+        /// Of the compressed layer.
+        digest: Digest,
+        /// Of the compressed layer.
+        size: u64,
+        urls: Vec<String>,
+    },
+    /// A part of a file.
+    File { file: Arc<File>, begin: u64, size: u64 },
+}
 
 /// A layer, and where it comes from.
-pub(super) struct LayerSource {
-    pub(super) session: Arc<Session>,
-    /// Of the compressed layer.
-    pub(super) digest: Digest,
-    /// Of the compressed layer.
-    pub(super) size: u64,
-    pub(super) diff_id: Digest,
-    /// Further places where it may lie.
-    pub(super) urls: Vec<String>,
+pub(crate) struct LayerSource {
+    pub(crate) origin: Origin,
+    /// Of the compressed layer; `None` if only the diff id is known.
+    pub(crate) digest: Option<Digest>,
+    pub(crate) diff_id: Digest,
+    pub(crate) progress: Option<Arc<LayerProgress>>,
 }
 
 impl LayerSource {
@@ -38,6 +55,7 @@ impl LayerSource {
         let flight = inner.flight(&self.diff_id);
         let _turn = flight.lock().await;
         if let Some(lease) = Lease::take(inner, &self.diff_id) {
+            self.enter(Step::Known);
             return Ok(lease);
         }
         let closed = |_| Error::Worker {
@@ -45,7 +63,9 @@ impl LayerSource {
         };
         let slots = Arc::clone(&inner.layer_slots);
         let _slot = slots.acquire_owned().await.map_err(closed)?;
+        self.enter(Step::Moving);
         let (folder, unpacked) = self.fetch(inner, working).await?;
+        self.enter(Step::Done);
         crash::point("layer-unpacked");
         Ok(Lease::stage(
             inner,
@@ -53,6 +73,12 @@ impl LayerSource {
             LayerRecord::from(unpacked),
             folder,
         ))
+    }
+
+    fn enter(&self, step: Step) {
+        if let Some(progress) = &self.progress {
+            progress.enter(step);
+        }
     }
 
     async fn fetch(&self, inner: &Arc<Inner>, working: mpsc::Sender<()>) -> Result<(TempDir, Unpacked)> {
@@ -77,10 +103,31 @@ impl LayerSource {
         }
     }
 
-    /// Network to channel. A closed channel is no error here: the worker says why.
+    /// Network or file to channel. A closed channel is no error here: the worker says why.
     async fn transfer(&self, sender: mpsc::Sender<Message>) -> Result<()> {
-        let mut blob = BlobStream::new(Arc::clone(&self.session), self.digest, self.size, &self.urls);
-        while let Some(chunk) = blob.next().await? {
+        let (session, digest, size, urls) = match &self.origin {
+            Origin::Registry {
+                session,
+                digest,
+                size,
+                urls,
+            } => (session, digest, size, urls),
+            Origin::File { file, begin, size } => {
+                let (file, begin, size) = (Arc::clone(file), *begin, *size);
+                let progress = self.progress.clone();
+                let work = tokio::task::spawn_blocking(move || {
+                    send_file(&file, begin, size, progress.as_deref(), &sender)
+                });
+                return work.await.map_err(|_| Error::Worker {
+                    what: "reading a layer",
+                })?;
+            }
+        };
+        let mut blob = BlobReader::new(Arc::clone(session), *digest, *size, urls);
+        while let Some(chunk) = blob.next(|| sender.capacity() == NETWORK_CHUNKS).await? {
+            if let Some(progress) = &self.progress {
+                progress.moved(chunk.len() as u64);
+            }
             if sender.send(Message::Data(chunk)).await.is_err() {
                 return Ok(());
             }
@@ -90,9 +137,37 @@ impl LayerSource {
     }
 }
 
+/// Sends a part of a file into the channel.
+fn send_file(
+    file: &File,
+    mut at: u64,
+    size: u64,
+    progress: Option<&LayerProgress>,
+    sender: &mpsc::Sender<Message>,
+) -> Result<()> {
+    let end = at.saturating_add(size);
+    while at < end {
+        let length = usize::try_from(end - at).unwrap_or(FILE_CHUNK).min(FILE_CHUNK);
+        let mut chunk = vec![0; length];
+        file.read_exact_at(&mut chunk, at)
+            .map_err(|error| Error::BadArchive {
+                reason: format!("a layer can't be read: {error}"),
+            })?;
+        at += length as u64;
+        if let Some(progress) = progress {
+            progress.moved(length as u64);
+        }
+        if sender.blocking_send(Message::Data(chunk.into())).is_err() {
+            return Ok(());
+        }
+    }
+    let _ = sender.blocking_send(Message::End);
+    Ok(())
+}
+
 /// The blocking part.
 struct Job {
-    digest: Digest,
+    digest: Option<Digest>,
     diff_id: Digest,
     limit: u64,
     inner: Arc<Inner>,
@@ -102,12 +177,14 @@ impl Job {
     fn run(self, receiver: mpsc::Receiver<Message>) -> Result<(TempDir, Unpacked)> {
         let folder = self.inner.temp.make()?;
         let root = File::open(folder.path()).at("open", folder.path())?;
+        let frame = folder.frame();
+        let recorder = Recorder::create(&frame).at("create", &frame)?;
         let (sender, reader) = chunks::plain();
         let network = NetworkReader::new(receiver);
         crash::point("layer-begun");
         let (compressed, plain) = std::thread::scope(|scope| {
             let decompressor = scope.spawn(|| decompress(network, sender));
-            let plain = unpack_from(reader, &root, self.limit);
+            let plain = unpack_from(reader, &root, self.limit, recorder);
             (decompressor.join(), plain)
         });
         let compressed = compressed.map_err(|_| Error::Worker {
@@ -122,22 +199,20 @@ impl Job {
         compressed: Compressed,
         plain: Result<(Unpacked, Digest), LayerError>,
     ) -> Result<Unpacked> {
-        let bad = |source| Error::BadLayer {
-            digest: self.digest,
-            source,
-        };
-        match compressed.digest {
-            None => return Err(Error::Cancelled),
-            Some(digest) if digest != self.digest => {
-                return Err(Error::DigestMismatch { digest: self.digest });
+        let name = self.digest.unwrap_or(self.diff_id);
+        let bad = |source| Error::BadLayer { digest: name, source };
+        match (compressed.digest, self.digest) {
+            (None, _) => return Err(Error::Cancelled),
+            (Some(digest), Some(expected)) if digest != expected => {
+                return Err(Error::DigestMismatch { digest: expected });
             }
-            Some(_) => {}
+            _ => {}
         }
         compressed.decompressed.map_err(bad)?;
         let (unpacked, diff_id) = plain.map_err(bad)?;
         if diff_id != self.diff_id {
             return Err(Error::DiffIdMismatch {
-                digest: self.digest,
+                digest: name,
                 diff_id: self.diff_id,
             });
         }
@@ -177,7 +252,12 @@ fn decompress_to(network: &mut NetworkReader, sender: PlainSender) -> Result<(),
 }
 
 /// Unpacks, and gives up the reader in any case, so that the decompressor sees that nobody reads any more.
-fn unpack_from(mut reader: PlainReader, root: &File, limit: u64) -> Result<(Unpacked, Digest), LayerError> {
-    let unpacked = unpack::unpack(&mut reader, root.as_fd(), limit)?;
+fn unpack_from(
+    mut reader: PlainReader,
+    root: &File,
+    limit: u64,
+    recorder: Recorder,
+) -> Result<(Unpacked, Digest), LayerError> {
+    let unpacked = unpack::unpack(&mut reader, root.as_fd(), limit, Some(recorder))?;
     Ok((unpacked, reader.finish()))
 }

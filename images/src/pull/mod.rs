@@ -1,17 +1,14 @@
 //! Pulls an image: resolve → manifest → configuration → all layers side by side → commit.
 
+mod bring;
 mod chunks;
 mod decompress;
+mod described;
 mod layer;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use oci_spec::image::ImageConfiguration;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use crate::auth::Auth;
 use crate::crash;
@@ -19,11 +16,15 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::manifest::{self, Descriptor, ImageManifest, MAX_CONFIG, Manifest};
+use crate::progress::Progress;
 use crate::reference::Reference;
-use crate::registry::Session;
-use crate::store::{ImageRecord, Inner, Lease, NewImage, Store};
+use crate::registry::{Access, Session};
+use crate::signature;
+use crate::store::{Inner, Lease, Store};
 
-use layer::LayerSource;
+pub(crate) use bring::bring_all;
+pub(crate) use described::Described;
+pub(crate) use layer::{LayerSource, Origin};
 
 /// How deep indexes may be nested.
 const MAX_INDEXES: usize = 3;
@@ -45,15 +46,27 @@ impl Store {
     /// Whatever is wrong with the reference, the credentials, the registry, the image or the disk; nothing of the
     /// image is left then.
     pub async fn pull(&self, request: PullRequest) -> Result<Arc<Image>> {
+        self.start_pull(&request, None)?.run().await
+    }
+
+    /// Pulls as [`Store::pull`] does and tells meanwhile how far it is.
+    ///
+    /// # Errors
+    /// Those of [`Store::pull`].
+    pub async fn pull_with(&self, request: PullRequest, progress: Arc<Progress>) -> Result<Arc<Image>> {
+        self.start_pull(&request, Some(progress))?.run().await
+    }
+
+    fn start_pull(&self, request: &PullRequest, progress: Option<Arc<Progress>>) -> Result<Pull> {
         let reference = Reference::parse(&request.reference)?;
-        let session = Arc::new(self.inner.registries.session(&reference, request.auth.as_ref())?);
-        Pull {
+        let registries = &self.inner.registries;
+        let session = registries.session(&reference, request.auth.as_ref(), Access::Pull)?;
+        Ok(Pull {
             inner: Arc::clone(&self.inner),
             reference,
-            session,
-        }
-        .run()
-        .await
+            session: Arc::new(session),
+            progress,
+        })
     }
 }
 
@@ -61,26 +74,7 @@ struct Pull {
     inner: Arc<Inner>,
     reference: Reference,
     session: Arc<Session>,
-}
-
-/// An image as the registry describes it, before its layers.
-struct Described {
-    manifest: ImageManifest,
-    manifest_digest: Digest,
-    config: ImageConfiguration,
-    config_digest: Digest,
-    diff_ids: Vec<Digest>,
-    /// Everything that led here, by digest.
-    content: Vec<(Digest, Vec<u8>)>,
-}
-
-/// Tells blocking work of a dropped future to stop.
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+    progress: Option<Arc<Progress>>,
 }
 
 impl Pull {
@@ -93,6 +87,7 @@ impl Pull {
                     .await?
             }
         };
+        let known = self.check_signature(known).await?;
         if let Some(image) = self.already_here(known).await? {
             return Ok(image);
         }
@@ -104,7 +99,25 @@ impl Pull {
         crash::point("described");
         let leases = self.layers(&described).await?;
         crash::point("layers-unpacked");
-        self.commit(described, self.names(&top), leases).await
+        described.commit(&self.inner, self.names(&top), leases).await
+    }
+
+    /// Looks for the signatures that the policy wants, before anything is fetched. What is checked is what is pulled:
+    /// the digest that comes back.
+    async fn check_signature(&self, known: Option<Digest>) -> Result<Option<Digest>> {
+        let Some(policy) = signature::policy(&self.inner.config, &self.reference)? else {
+            return Ok(known);
+        };
+        let digest = match known {
+            Some(digest) => digest,
+            // The registry tells no digests: the manifest itself does.
+            None => {
+                let tag = self.reference.tag().unwrap_or("latest");
+                self.session.manifest(tag, None).await?.digest
+            }
+        };
+        signature::check(&policy, &self.session, &self.reference, &digest).await?;
+        Ok(Some(digest))
     }
 
     /// The names that the image gets: the tag, if that is what was asked for, and the digest it stands for.
@@ -169,149 +182,40 @@ impl Pull {
         &self,
         manifest: ImageManifest,
         manifest_digest: Digest,
-        mut content: Vec<(Digest, Vec<u8>)>,
+        content: Vec<(Digest, Vec<u8>)>,
     ) -> Result<Described> {
-        let config_digest = manifest.config.digest(&manifest_digest)?;
+        let config = manifest.config.digest(&manifest_digest)?;
         let bytes = self
             .session
-            .small_blob(&config_digest, manifest.config.size, MAX_CONFIG)
+            .small_blob(&config, manifest.config.size, MAX_CONFIG)
             .await?;
-        let bad = |reason: String| Error::BadManifest {
-            what: "image configuration",
-            digest: config_digest,
-            reason,
-        };
-        let config: ImageConfiguration =
-            serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
-        let (os, architecture) = manifest::platform();
-        if config.os().to_string() != os || config.architecture().to_string() != architecture {
-            return Err(Error::NoPlatform {
-                reference: self.reference.to_string(),
-                platform: format!("{os}/{architecture}"),
-            });
-        }
-        let parsed = config
-            .rootfs()
-            .diff_ids()
-            .iter()
-            .map(|diff_id| diff_id.to_string().parse::<Digest>());
-        let diff_ids: Vec<Digest> = parsed
-            .collect::<Result<_, _>>()
-            .map_err(|error| bad(format!("rootfs.diff_ids: {error}")))?;
-        if diff_ids.len() != manifest.layers.len() {
-            return Err(bad(
-                "rootfs.diff_ids does not fit the manifest's layers".to_owned()
-            ));
-        }
-        content.push((config_digest, bytes.to_vec()));
-        Ok(Described {
-            manifest,
-            manifest_digest,
-            config,
-            config_digest,
-            diff_ids,
-            content,
-        })
+        let name = self.reference.to_string();
+        Described::new(manifest, manifest_digest, bytes.to_vec(), content, &name)
     }
 
-    /// Brings all layers here, side by side. When one fails the others are stopped and nothing stays.
     async fn layers(&self, described: &Described) -> Result<Vec<Lease>> {
-        let mut tasks = JoinSet::new();
-        // Every piece of work holds a sender: when the receiver sees the end, nothing is being written any more.
-        let (working, mut idle) = mpsc::channel::<()>(1);
-        let mut started = Vec::new();
-        for (descriptor, diff_id) in described.manifest.layers.iter().zip(&described.diff_ids) {
-            if started.contains(diff_id) {
-                continue;
-            }
-            started.push(*diff_id);
-            let source = self.source(descriptor, *diff_id, &described.manifest_digest)?;
-            let (inner, working) = (Arc::clone(&self.inner), working.clone());
-            tasks.spawn(async move { source.bring(&inner, working).await });
-        }
-        drop(working);
-        let mut leases = Vec::new();
-        let mut failure = None;
-        while let Some(ended) = tasks.join_next().await {
-            match ended {
-                Ok(Ok(lease)) => leases.push(lease),
-                Ok(Err(error)) if failure.is_none() => failure = Some(error),
-                Err(error) if error.is_panic() && failure.is_none() => {
-                    failure = Some(Error::Worker {
-                        what: "fetching a layer",
-                    });
-                }
-                _ => {}
-            }
-            if failure.is_some() {
-                tasks.abort_all();
-            }
-        }
-        let Some(failure) = failure else { return Ok(leases) };
-        let _ = idle.recv().await;
-        give_up(leases).await;
-        Err(failure)
+        let layers = described.manifest.layers.iter().zip(&described.diff_ids);
+        let sources = layers
+            .map(|(descriptor, diff_id)| self.source(descriptor, *diff_id, &described.manifest_digest))
+            .collect::<Result<_>>()?;
+        bring_all(&self.inner, sources).await
     }
 
     fn source(&self, descriptor: &Descriptor, diff_id: Digest, manifest: &Digest) -> Result<LayerSource> {
         let digest = descriptor.digest(manifest)?;
-        let urls = descriptor.foreign_urls().to_vec();
         Ok(LayerSource {
-            session: Arc::clone(&self.session),
-            digest,
-            size: descriptor.size,
+            origin: Origin::Registry {
+                session: Arc::clone(&self.session),
+                digest,
+                size: descriptor.size,
+                urls: descriptor.foreign_urls().to_vec(),
+            },
+            digest: Some(digest),
             diff_id,
-            urls,
+            progress: self
+                .progress
+                .as_ref()
+                .map(|progress| progress.add(digest, descriptor.size)),
         })
-    }
-
-    async fn commit(
-        &self,
-        described: Described,
-        names: Vec<String>,
-        leases: Vec<Lease>,
-    ) -> Result<Arc<Image>> {
-        let Described {
-            manifest,
-            manifest_digest,
-            config,
-            config_digest,
-            diff_ids,
-            content,
-        } = described;
-        let compressed: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
-        let record = ImageRecord {
-            id: config_digest,
-            manifest: manifest_digest,
-            content: content.iter().map(|(digest, _)| *digest).collect(),
-            layers: diff_ids,
-            fix: None,
-            size: compressed.saturating_add(manifest.config.size),
-            annotations: manifest.annotations,
-        };
-        let new = NewImage {
-            record,
-            config,
-            content,
-            names,
-            leases,
-        };
-        let inner = Arc::clone(&self.inner);
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let _cancel = CancelOnDrop(Arc::clone(&cancelled));
-        let work = tokio::task::spawn_blocking(move || inner.commit(new, &cancelled));
-        work.await.map_err(|_| Error::Worker {
-            what: "recording an image",
-        })?
-    }
-}
-
-/// Lets layers go that no image will have, and waits until they are removed.
-async fn give_up(leases: Vec<Lease>) {
-    let work = tokio::task::spawn_blocking(move || leases.into_iter().try_for_each(Lease::release));
-    match work.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "layers of a failed pull stay until the next start"),
-        Err(_) => tracing::warn!("removing the layers of a failed pull ended unexpectedly"),
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reqwest::header::CONTENT_RANGE;
+use reqwest::header::{ACCEPT_RANGES, CONTENT_RANGE};
 use reqwest::{Response, StatusCode, Url};
+use tokio::sync::Semaphore;
 
 use super::http;
 use super::session::Session;
@@ -19,6 +20,10 @@ pub(crate) struct BlobStream {
     session: Arc<Session>,
     digest: Digest,
     size: u64,
+    /// Where the wanted part ends; the size, if it is the whole blob that is wanted.
+    end: u64,
+    /// The answers tell that parts may be asked for.
+    ranges: bool,
     /// Where it may lie if the registry does not have it.
     elsewhere: Vec<Url>,
     what: String,
@@ -44,6 +49,8 @@ impl BlobStream {
             session,
             digest,
             size,
+            end: size,
+            ranges: false,
             elsewhere: elsewhere.iter().filter_map(|url| Url::parse(url).ok()).collect(),
             what: format!("blob {digest}"),
             received: 0,
@@ -52,9 +59,52 @@ impl BlobStream {
         }
     }
 
+    /// The part of the blob from byte `begin` to byte `end`.
+    pub(super) fn part(&self, begin: u64, end: u64) -> BlobStream {
+        BlobStream {
+            session: Arc::clone(&self.session),
+            digest: self.digest,
+            size: self.size,
+            end: end.min(self.size),
+            ranges: false,
+            elsewhere: self.elsewhere.clone(),
+            what: self.what.clone(),
+            received: begin,
+            resumes: 0,
+            current: None,
+        }
+    }
+
+    /// Ends here what was to go on to the blob's end.
+    pub(super) fn end_at(&mut self, end: u64) {
+        self.end = end.min(self.size);
+    }
+
+    /// How many bytes have come, counted from the blob's beginning.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The slots of pieces that wait in memory.
+    pub(super) fn pieces(&self) -> &Arc<Semaphore> {
+        &self.session.pieces
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether the host that answers gives parts of blobs.
+    pub(super) fn has_ranges(&self) -> bool {
+        self.ranges
+    }
+
     /// The next bytes; `None` once all of them have come.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
+            if self.is_part() && self.received == self.end {
+                return Ok(None);
+            }
             if self.current.is_none() {
                 self.current = Some(self.open().await?);
             }
@@ -84,12 +134,22 @@ impl BlobStream {
         }
     }
 
-    async fn open(&self) -> Result<Current> {
+    fn is_part(&self) -> bool {
+        self.end < self.size
+    }
+
+    async fn open(&mut self) -> Result<Current> {
+        let range = (self.received, self.is_part().then_some(self.end));
         let opened = self
             .session
-            .open_blob(&self.digest, self.received, &self.elsewhere, &self.what)
+            .open_blob(&self.digest, range, &self.elsewhere, &self.what)
             .await;
         let (host, response) = opened?;
+        self.ranges = response.status() == StatusCode::PARTIAL_CONTENT
+            || response
+                .headers()
+                .get(ACCEPT_RANGES)
+                .is_some_and(|unit| unit == "bytes");
         let mut skip = 0;
         if self.received > 0 && !starts_at(&response, self.received) {
             if response.status() == StatusCode::PARTIAL_CONTENT {
@@ -109,6 +169,11 @@ impl BlobStream {
                 .min(chunk.len());
             current.skip -= known as u64;
             chunk = chunk.split_off(known);
+        }
+        if self.is_part() {
+            // The host may know no ranges, or this stream may have been told late where to end.
+            let left = usize::try_from(self.end - self.received).unwrap_or(usize::MAX);
+            chunk.truncate(left);
         }
         self.received += chunk.len() as u64;
         if self.received > self.size {

@@ -1,5 +1,6 @@
 //! One pull's conversation with one host: authentication, redirects, retries.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use tokio::time::timeout;
 
 use super::endpoint::Endpoint;
 use super::http;
+use super::keyring::Keyring;
 use super::token::{self, Authenticator};
+use super::tokens::{Key, Tokens, Who};
 use crate::auth::Credentials;
 use crate::error::{Error, Result};
 
@@ -25,7 +28,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 pub(super) struct Exchange {
     pub(super) endpoint: Endpoint,
     scope: String,
+    /// Given with the pull.
     credentials: Option<Credentials>,
+    /// Where the node's own are looked up, once they are asked for: which of its names, and in which repository.
+    keyring: Option<(Keyring, String)>,
+    path: String,
+    tokens: Arc<Tokens>,
+    key: Key,
     /// What the host accepted last.
     authorization: Mutex<Option<HeaderValue>>,
     progress_timeout: Duration,
@@ -44,6 +53,22 @@ pub(super) struct Request<'a> {
     pub(super) accept: Option<&'static str>,
     /// The first byte wanted.
     pub(super) from: u64,
+    /// Where the wanted bytes end; `None` for the end of all.
+    pub(super) to: Option<u64>,
+}
+
+/// What an [`Exchange`] is made of.
+pub(super) struct Parts<'a> {
+    pub(super) endpoint: Endpoint,
+    pub(super) path: &'a str,
+    /// E.g. `pull` or `pull,push`.
+    pub(super) actions: &'a str,
+    pub(super) credentials: Option<Credentials>,
+    /// The node's own credentials, and under which name of the host.
+    pub(super) keyring: Option<(Keyring, String)>,
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) progress_timeout: Duration,
+    pub(super) has_next: bool,
 }
 
 /// How one attempt ended.
@@ -57,18 +82,36 @@ enum Attempt {
 }
 
 impl Exchange {
-    pub(super) fn new(
-        endpoint: Endpoint,
-        path: &str,
-        credentials: Option<Credentials>,
-        progress_timeout: Duration,
-        has_next: bool,
-    ) -> Exchange {
-        Exchange {
+    pub(super) fn new(parts: Parts<'_>) -> Exchange {
+        let Parts {
             endpoint,
-            scope: format!("repository:{path}:pull"),
+            path,
+            actions,
             credentials,
-            authorization: Mutex::new(None),
+            keyring,
+            tokens,
+            progress_timeout,
+            has_next,
+        } = parts;
+        let scope = format!("repository:{path}:{actions}");
+        let who = match (&credentials, &keyring) {
+            (None, Some((keyring, _))) => keyring.who(),
+            (credentials, _) => Who::Given(credentials.clone()),
+        };
+        let key = Key {
+            base: endpoint.base.to_string(),
+            scope: scope.clone(),
+            who,
+        };
+        Exchange {
+            authorization: Mutex::new(tokens.get(&key)),
+            endpoint,
+            scope,
+            credentials,
+            keyring,
+            path: path.to_owned(),
+            tokens,
+            key,
             progress_timeout,
             has_next,
             down: AtomicBool::new(false),
@@ -102,7 +145,7 @@ impl Exchange {
         }
     }
 
-    fn stalled(&self, what: &str) -> Error {
+    pub(super) fn stalled(&self, what: &str) -> Error {
         Error::Stalled {
             host: self.host().to_owned(),
             what: what.to_owned(),
@@ -191,17 +234,24 @@ impl Exchange {
         if let Some(newer) = authorization.as_ref().filter(|newer| Some(*newer) != used) {
             return Ok(newer.clone());
         }
+        let own = match (&self.credentials, &self.keyring) {
+            (None, Some((keyring, host))) => keyring.find(host, &self.path).await?,
+            _ => None,
+        };
         let authenticator = Authenticator {
             client: &self.endpoint.client,
             host: self.host(),
             plain: self.endpoint.base.scheme() == "http",
             scope: &self.scope,
-            credentials: self.credentials.as_ref(),
+            credentials: self.credentials.as_ref().or(own.as_ref()),
         };
         let fresh = authenticator.answer(response.headers(), used).await?;
         let fresh = fresh.ok_or_else(|| self.refused(response, what))?;
-        *authorization = Some(fresh.clone());
-        Ok(fresh)
+        if let Some(life) = fresh.life {
+            self.tokens.put(self.key.clone(), fresh.header.clone(), life);
+        }
+        *authorization = Some(fresh.header.clone());
+        Ok(fresh.header)
     }
 
     /// Sends one request and follows redirects. Credentials and the host's own headers stay with its own origin, and
@@ -232,6 +282,25 @@ impl Exchange {
         Err(self.protocol(request.what, "too many redirects"))
     }
 
+    /// The longest that nothing may happen.
+    pub(super) fn patience(&self) -> Duration {
+        self.progress_timeout
+    }
+
+    /// A request that sends something up, once, with what the host accepted last.
+    pub(super) async fn upload(&self, method: Method, url: Url) -> reqwest::RequestBuilder {
+        let own = url.origin() == self.endpoint.base.origin();
+        let message = self.endpoint.client.request(method, url);
+        if !own {
+            return message;
+        }
+        let message = message.headers(self.endpoint.headers.clone());
+        match self.authorization.lock().await.clone() {
+            Some(authorization) => message.header(AUTHORIZATION, authorization),
+            None => message,
+        }
+    }
+
     fn message(
         &self,
         request: &Request<'_>,
@@ -242,8 +311,12 @@ impl Exchange {
         if let Some(accept) = request.accept {
             message = message.header(ACCEPT, accept);
         }
-        if request.from > 0 {
-            message = message.header(RANGE, format!("bytes={}-", request.from));
+        match request.to {
+            Some(end) => {
+                message = message.header(RANGE, format!("bytes={}-{}", request.from, end.max(1) - 1))
+            }
+            None if request.from > 0 => message = message.header(RANGE, format!("bytes={}-", request.from)),
+            None => {}
         }
         if url.origin() != self.endpoint.base.origin() {
             return message;
@@ -267,7 +340,7 @@ impl Exchange {
         }
     }
 
-    fn accept(&self, response: Response, what: &str) -> Result<Response> {
+    pub(super) fn accept(&self, response: Response, what: &str) -> Result<Response> {
         if response.status().is_success() {
             Ok(response)
         } else {

@@ -130,6 +130,13 @@ fn parse(text: &str, path: &Path, folder: &Path) -> Result<Vec<HostConfig>> {
     Ok(hosts)
 }
 
+/// Parses a `hosts.toml` of a folder that does not exist.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(text: &str) {
+    let folder = Path::new("/nonexistent");
+    drop(parse(text, &folder.join(FILE), folder));
+}
+
 fn with_scheme(address: &str) -> String {
     if address.contains("://") {
         address.to_owned()

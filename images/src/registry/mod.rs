@@ -10,28 +10,40 @@ mod endpoint;
 mod exchange;
 mod hosts;
 mod http;
+mod keyring;
+mod push;
+mod ranges;
 mod session;
 mod tls;
 mod token;
+mod tokens;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::Semaphore;
 
 use crate::auth::Auth;
 use crate::config::StoreConfig;
 use crate::error::{Error, Result};
 use crate::reference::Reference;
 
-pub(crate) use blob::BlobStream;
+pub(crate) use push::Upload;
+pub(crate) use ranges::BlobReader;
 pub(crate) use session::Session;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use hosts::fuzz as fuzz_hosts;
+
 use endpoint::Endpoint;
-use exchange::Exchange;
+use exchange::{Exchange, Parts};
 use hosts::HostConfig;
 use http::Clients;
+use keyring::Keyring;
+use tokens::Tokens;
 
 /// What all pulls share: connections and settings.
 pub(crate) struct Registries {
@@ -39,6 +51,19 @@ pub(crate) struct Registries {
     certs_dir: Option<PathBuf>,
     progress_timeout: Duration,
     clients: Clients,
+    keyring: Keyring,
+    tokens: Arc<Tokens>,
+    /// Bounds the pieces of blobs that wait in memory for their turn.
+    pieces: Arc<Semaphore>,
+}
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Reading from the mirrors and the registry.
+    Pull,
+    /// Writing to the registry itself.
+    Push,
 }
 
 impl Registries {
@@ -48,18 +73,29 @@ impl Registries {
             certs_dir: config.certs_dir.clone(),
             progress_timeout: config.progress_timeout,
             clients: Clients::default(),
+            keyring: Keyring::new(config.auth_file.clone()),
+            tokens: Arc::default(),
+            pieces: Arc::new(Semaphore::new(ranges::PIECES)),
         }
     }
 
-    /// Prepares to pull `reference`: reads the configuration of its registry, which may have changed. Nothing is sent
+    /// Prepares to pull or push `reference`: reads the configuration of its registry, which may have changed. Nothing is sent
     /// yet.
-    pub(crate) fn session(&self, reference: &Reference, auth: Option<&Auth>) -> Result<Session> {
+    pub(crate) fn session(
+        &self,
+        reference: &Reference,
+        auth: Option<&Auth>,
+        access: Access,
+    ) -> Result<Session> {
         let domain = reference.domain();
         let hosts = hosts::read(self.certs_dir.as_deref(), domain)?;
         let count = hosts.len();
         let mut exchanges = Vec::with_capacity(count);
         for (i, host) in hosts.iter().enumerate() {
             let is_registry = i + 1 == count;
+            if access == Access::Push && !is_registry {
+                continue;
+            }
             let endpoint = self.endpoint(host, domain, is_registry)?;
             // A mirror sees credentials only if they were given for it by name.
             let own = |auth: &&Auth| match (&auth.server_address, is_registry) {
@@ -68,16 +104,31 @@ impl Registries {
                 (None, false) => false,
             };
             let credentials = auth.filter(own).map(|auth| auth.credentials.clone());
-            let path = reference.path();
-            exchanges.push(Exchange::new(
+            let name = if is_registry {
+                domain.to_owned()
+            } else {
+                endpoint.host.clone()
+            };
+            exchanges.push(Exchange::new(Parts {
                 endpoint,
-                path,
+                path: reference.path(),
+                actions: if access == Access::Push {
+                    "pull,push"
+                } else {
+                    "pull"
+                },
                 credentials,
-                self.progress_timeout,
-                !is_registry,
-            ));
+                keyring: Some((self.keyring.clone(), name)),
+                tokens: Arc::clone(&self.tokens),
+                progress_timeout: self.progress_timeout,
+                has_next: !is_registry,
+            }));
         }
-        Ok(Session::new(exchanges, reference.path()))
+        Ok(Session::new(
+            exchanges,
+            reference.path(),
+            Arc::clone(&self.pieces),
+        ))
     }
 
     fn endpoint(&self, host: &HostConfig, domain: &str, is_registry: bool) -> Result<Endpoint> {

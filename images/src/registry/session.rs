@@ -1,8 +1,11 @@
 //! One pull's conversation with one repository: its mirrors in order, then the registry itself.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Response, Url};
+use tokio::sync::Semaphore;
 
 use super::endpoint::Ability;
 use super::exchange::{Exchange, Request};
@@ -16,6 +19,8 @@ pub(crate) struct Session {
     /// At least one; the last is the registry itself, whose errors count.
     exchanges: Vec<Exchange>,
     path: String,
+    /// See [`super::ranges`].
+    pub(super) pieces: Arc<Semaphore>,
 }
 
 /// Hosts that are asked until one gives what is wanted; the last one's error is the answer otherwise.
@@ -51,10 +56,11 @@ pub(crate) struct Fetched {
 }
 
 impl Session {
-    pub(super) fn new(exchanges: Vec<Exchange>, path: &str) -> Session {
+    pub(super) fn new(exchanges: Vec<Exchange>, path: &str, pieces: Arc<Semaphore>) -> Session {
         Session {
             exchanges,
             path: path.to_owned(),
+            pieces,
         }
     }
 
@@ -86,7 +92,7 @@ impl Session {
         Ok(Hosts { hosts, next: 0 })
     }
 
-    fn url(&self, exchange: &Exchange, kind: &str, name: &str) -> Result<Url> {
+    pub(super) fn url(&self, exchange: &Exchange, kind: &str, name: &str) -> Result<Url> {
         let url = exchange.endpoint.url(&format!("{}/{kind}/{name}", self.path));
         url.map_err(|reason| exchange.protocol(name, &reason))
     }
@@ -130,6 +136,7 @@ impl Session {
                 what,
                 accept: Some(manifest::ACCEPT),
                 from: 0,
+                to: None,
             })
             .await
     }
@@ -170,6 +177,35 @@ impl Session {
         }
     }
 
+    /// The index of what refers to a manifest (distribution-spec 1.1, "Listing Referrers"), else the one below the tag
+    /// that stands for it where a registry has no such list. `None` if there is neither.
+    pub(crate) async fn referrers(&self, digest: &Digest) -> Result<Option<Bytes>> {
+        let what = format!("referrers of {digest}");
+        let registry = self.registry();
+        let request = Request {
+            method: Method::GET,
+            url: self.url(registry, "referrers", &digest.to_string())?,
+            what: &what,
+            accept: Some(manifest::ACCEPT),
+            from: 0,
+            to: None,
+        };
+        match registry.send(&request).await {
+            Ok(response) => {
+                return body(registry, response, manifest::MAX_MANIFEST, &what)
+                    .await
+                    .map(Some);
+            }
+            Err(Error::NotFound { .. } | Error::RegistryStatus { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        match self.manifest(&format!("sha256-{}", digest.hex()), None).await {
+            Ok(fetched) => Ok(Some(fetched.bytes)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Fetches a blob that fits in memory and verifies it.
     pub(crate) async fn small_blob(&self, digest: &Digest, size: u64, limit: u64) -> Result<Bytes> {
         let mut hosts = self.hosts(Ability::Pull)?;
@@ -192,7 +228,7 @@ impl Session {
         if size > limit {
             return Err(exchange.protocol(&what, "it is too large"));
         }
-        let response = self.ask_blob(exchange, digest, 0, &what).await?;
+        let response = self.ask_blob(exchange, digest, (0, None), &what).await?;
         let bytes = body(exchange, response, size, &what).await?;
         if bytes.len() as u64 != size {
             return Err(Error::SizeMismatch {
@@ -210,7 +246,7 @@ impl Session {
         &self,
         exchange: &Exchange,
         digest: &Digest,
-        from: u64,
+        (from, to): (u64, Option<u64>),
         what: &str,
     ) -> Result<Response> {
         let url = self.url(exchange, "blobs", &digest.to_string())?;
@@ -221,8 +257,18 @@ impl Session {
                 what,
                 accept: None,
                 from,
+                to,
             })
             .await
+    }
+
+    /// The registry itself.
+    pub(super) fn registry(&self) -> &Exchange {
+        self.exchange(usize::MAX)
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// One of the hosts that [`Session::open_blob`] named.
@@ -230,19 +276,19 @@ impl Session {
         &self.exchanges[host.min(self.exchanges.len() - 1)]
     }
 
-    /// Opens a blob from its byte `from` on, at the first host that has it, else at one of the places `elsewhere`.
+    /// Opens a blob from one byte to another, or to its end, at the first host that has it, else at one of the places `elsewhere`.
     /// Gives back which host answers, too.
     pub(super) async fn open_blob(
         &self,
         digest: &Digest,
-        from: u64,
+        (from, to): (u64, Option<u64>),
         elsewhere: &[Url],
         what: &str,
     ) -> Result<(usize, Response)> {
         let mut hosts = self.hosts(Ability::Pull)?;
         let mut answer = loop {
             let exchange = hosts.current();
-            let answer = self.ask_blob(exchange, digest, from, what).await;
+            let answer = self.ask_blob(exchange, digest, (from, to), what).await;
             let host = self
                 .exchanges
                 .iter()
@@ -264,6 +310,7 @@ impl Session {
                 what,
                 accept: None,
                 from,
+                to,
             };
             answer = registry.send(&request).await.map(|response| (last, response));
         }
@@ -280,7 +327,12 @@ fn ability_for(target: &str) -> Ability {
     }
 }
 
-async fn body(exchange: &Exchange, mut response: Response, limit: u64, what: &str) -> Result<Bytes> {
+pub(super) async fn body(
+    exchange: &Exchange,
+    mut response: Response,
+    limit: u64,
+    what: &str,
+) -> Result<Bytes> {
     let mut body = Vec::new();
     loop {
         let chunk = exchange.chunk(&mut response, what).await?;

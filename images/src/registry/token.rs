@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 
 const MAX_ANSWER: usize = 256 << 10;
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// The life of a token whose server does not tell it (distribution's token specification).
+const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 const CLIENT_ID: &str = "pintle";
 
 /// Who authenticates, and where.
@@ -35,6 +37,16 @@ struct Answer {
     token: Option<String>,
     #[serde(default)]
     access_token: Option<String>,
+    /// In seconds.
+    #[serde(default)]
+    expires_in: Option<u64>,
+}
+
+/// What to authenticate with from now on.
+pub(super) struct Fresh {
+    pub(super) header: HeaderValue,
+    /// How long it is good, for a token.
+    pub(super) life: Option<Duration>,
 }
 
 /// The value of an `Authorization` header, kept out of logs.
@@ -59,7 +71,7 @@ impl Authenticator<'_> {
         &self,
         headers: &HeaderMap,
         used: Option<&HeaderValue>,
-    ) -> Result<Option<HeaderValue>> {
+    ) -> Result<Option<Fresh>> {
         let headers = headers.get_all(WWW_AUTHENTICATE).iter();
         let challenges: Vec<Challenge> = headers
             .filter_map(|value| value.to_str().ok())
@@ -68,17 +80,20 @@ impl Authenticator<'_> {
         let bearer = challenges.iter().find(|challenge| challenge.scheme == "bearer");
         let basic_wanted = challenges.iter().any(|challenge| challenge.scheme == "basic");
         match (bearer, self.credentials) {
+            (_, Some(Credentials::RegistryToken(token))) if used.is_none() => {
+                header("Bearer", token).map(|header| Some(Fresh { header, life: None }))
+            }
             (_, Some(Credentials::RegistryToken(_))) => Ok(None),
             (Some(bearer), _) => self.token(bearer).await.map(Some),
             (None, Some(Credentials::Basic { username, password })) if basic_wanted && used.is_none() => {
-                basic(username, password).map(Some)
+                basic(username, password).map(|header| Some(Fresh { header, life: None }))
             }
             _ => Ok(None),
         }
     }
 
     /// Asks the token server that `challenge` names.
-    async fn token(&self, challenge: &Challenge) -> Result<HeaderValue> {
+    async fn token(&self, challenge: &Challenge) -> Result<Fresh> {
         let realm = self.realm(challenge)?;
         let service = challenge.parameters.get("service").map(String::as_str);
         let request = match self.credentials {
@@ -115,10 +130,11 @@ impl Authenticator<'_> {
             .token
             .or(answer.access_token)
             .filter(|token| !token.is_empty());
-        header(
-            "Bearer",
-            &token.ok_or_else(|| self.protocol("the token server sent no token"))?,
-        )
+        let token = token.ok_or_else(|| self.protocol("the token server sent no token"))?;
+        Ok(Fresh {
+            header: header("Bearer", &token)?,
+            life: Some(answer.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs)),
+        })
     }
 
     /// The token server's address. Credentials go there, so an encrypted registry can't send them elsewhere in

@@ -10,7 +10,7 @@ use oci_spec::image::ImageConfiguration;
 use super::fix::Placed;
 use super::records::{Change, ImageRecord, LayerRecord};
 use super::state::unique;
-use super::{Inner, Lease};
+use super::{Inner, Lease, temp};
 use crate::crash;
 use crate::digest::Digest;
 use crate::error::{Error, IoContext as _, Result};
@@ -113,6 +113,11 @@ impl Inner {
                 continue;
             };
             if let Some(staged) = &layer.staged {
+                if layer.record.framed {
+                    let place = self.frame_path(diff_id);
+                    fs::rename(temp::frame_of(staged), &place).at("rename frame to", &place)?;
+                    crash::point("frame-placed");
+                }
                 let place = self.layer_path(diff_id);
                 fs::rename(staged, &place).at("rename layer to", &place)?;
                 layer.staged = None;
@@ -122,10 +127,11 @@ impl Inner {
         }
         drop(state);
         if !placed.is_empty() {
-            let folder = self.layers_folder();
-            File::open(&folder)
-                .and_then(|folder| folder.sync_all())
-                .at("sync", &folder)?;
+            for folder in [self.frames_folder(), self.layers_folder()] {
+                File::open(&folder)
+                    .and_then(|folder| folder.sync_all())
+                    .at("sync", &folder)?;
+            }
         }
         Ok(placed)
     }

@@ -79,8 +79,13 @@ impl Inner {
         let mut doomed = state.let_go(diff_ids);
         for layer in doomed.iter_mut().filter(|layer| layer.staged.is_none()) {
             let grave = self.temp.unused_path();
+            let frame = self.frame_path(&layer.diff_id);
             match std::fs::rename(self.layer_path(&layer.diff_id), &grave) {
-                Ok(()) => layer.staged = Some(grave),
+                Ok(()) => {
+                    // There is none for some layers, and one that stays is removed at the next start.
+                    drop(std::fs::rename(frame, temp::frame_of(&grave)));
+                    layer.staged = Some(grave);
+                }
                 Err(error) => tracing::warn!(%error, layer = %layer.diff_id, "can't move a layer to tmp/"),
             }
         }
@@ -111,6 +116,6 @@ impl Inner {
         doomed
             .iter()
             .filter_map(|layer| layer.staged.as_deref())
-            .try_for_each(temp::remove_tree)
+            .try_for_each(temp::remove_layer)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::state::State;
+use super::state::{Stack, State};
 use super::{Inner, Store};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -29,13 +29,8 @@ impl Store {
     /// # Errors
     /// [`Error::NoSuchImage`], and those of [`Store::get`].
     pub fn layers_of(&self, image: &str) -> Result<Vec<PathBuf>> {
-        let state = self.inner.state();
-        let id = find(&state, image)?;
-        let entry = id.and_then(|id| state.images.get(&id));
-        let entry = entry.ok_or_else(|| Error::NoSuchImage {
-            key: image.to_owned(),
-        })?;
-        Ok(self.inner.lower_paths(&entry.view.lowers))
+        let view = view_of(&self.inner.state(), image)?;
+        Ok(self.inner.lower_paths(&view.lowers))
     }
 }
 
@@ -44,6 +39,14 @@ impl Inner {
     pub(crate) fn id_by_name(&self, name: &str) -> Option<Digest> {
         self.state().names.get(name).copied()
     }
+}
+
+/// How the layers of the image that `key` means lie upon one another.
+pub(super) fn view_of(state: &State, key: &str) -> Result<Stack> {
+    let id = find(state, key)?;
+    let entry = id.and_then(|id| state.images.get(&id));
+    let entry = entry.ok_or_else(|| Error::NoSuchImage { key: key.to_owned() })?;
+    Ok(entry.view.clone())
 }
 
 /// The id of the image that `key` means.

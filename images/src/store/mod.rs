@@ -4,9 +4,12 @@
 //! root/
 //!   records.redb              images, names, layers, and the bytes of manifests and configurations
 //!   layers/<diff id, hex>/    one unpacked layer, in overlayfs's own form; never changes
+//!   frames/<diff id, hex>     what its tar stream held besides the files' content (see `unpack::frame`)
 //!   snapshots/<container>/    layers.json, upper/, work/
+//!   views/<id>                layers.json of a read-only view, which has no folder of its own
 //!   tmp/<n>/                  being unpacked, or being removed; emptied at start
 //!   empty/                    stands for the layers of an image without layers
+//!   none/                     lies below the only layer of a view
 //! ```
 //!
 //! What holds a layer: an image's record, a snapshot, a pull under way ([`lease::Lease`]). The references are
@@ -22,8 +25,10 @@
 
 mod commit;
 mod fix;
+mod layer;
 mod lease;
 mod lookup;
+mod names;
 mod records;
 mod recover;
 mod remove;
@@ -32,6 +37,7 @@ mod state;
 mod temp;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -47,10 +53,12 @@ use crate::image::{Image, Usage};
 use crate::registry::Registries;
 
 pub(crate) use commit::NewImage;
+pub(crate) use layer::{LayerStream, Whole};
 pub(crate) use lease::Lease;
 pub(crate) use records::{ImageRecord, LayerRecord};
 pub use snapshot::Snapshot;
 pub(crate) use temp::TempDir;
+pub use view::View;
 
 use records::Records;
 use state::State;
@@ -94,6 +102,14 @@ impl Inner {
 
     fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.layers_folder().join(diff_id.hex())
+    }
+
+    fn frames_folder(&self) -> PathBuf {
+        self.config.root.join("frames")
+    }
+
+    fn frame_path(&self, diff_id: &Digest) -> PathBuf {
+        self.frames_folder().join(diff_id.hex())
     }
 
     /// The lock that whoever fetches a layer holds, so that it is fetched once.

@@ -59,6 +59,9 @@ pub(crate) struct LayerRecord {
     /// Folders that it has no entry for.
     #[serde(default)]
     pub(crate) implicit: Vec<String>,
+    /// Its tar stream can be made again from the frame in `frames/`.
+    #[serde(default)]
+    pub(crate) framed: bool,
 }
 
 impl ImageRecord {
@@ -77,6 +80,7 @@ impl From<Unpacked> for LayerRecord {
             root,
             opaque_root,
             implicit,
+            framed,
         } = unpacked;
         LayerRecord {
             bytes,
@@ -84,6 +88,7 @@ impl From<Unpacked> for LayerRecord {
             root,
             opaque_root,
             implicit,
+            framed,
         }
     }
 }
@@ -116,6 +121,14 @@ impl Records {
         let value = work(&change)?;
         change.0.commit().doing("commit")?;
         Ok(value)
+    }
+
+    /// The bytes of a manifest, index or configuration.
+    pub(crate) fn content(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let read = self.0.begin_read().doing("read")?;
+        let content = read.open_table(CONTENT).doing("read")?;
+        let bytes = content.get(digest.to_string().as_str()).doing("read")?;
+        Ok(bytes.map(|bytes| bytes.value().to_vec()))
     }
 
     /// Reads everything.

@@ -11,9 +11,9 @@ use tokio::sync::Semaphore;
 
 use super::Inner;
 use super::records::{Loaded, Records};
-use super::snapshot::read_record;
+use super::snapshot::{read_file, read_record};
 use super::state::{State, unique};
-use super::temp::{TempFolder, remove_tree};
+use super::temp::{TempFolder, remove_file, remove_tree};
 use crate::config::StoreConfig;
 use crate::digest::Digest;
 use crate::error::{IoContext as _, Result};
@@ -30,7 +30,7 @@ pub(super) fn open(config: StoreConfig) -> Result<Inner> {
         .at("create", root)?;
     // The database's lock is what keeps a second process out: nothing is removed before it is held.
     let records = Records::open(&root.join("records.redb"))?;
-    for name in ["layers", "snapshots", "empty"] {
+    for name in ["layers", "frames", "snapshots", "views", "empty", "none"] {
         let path = root.join(name);
         fs::DirBuilder::new()
             .recursive(true)
@@ -52,6 +52,7 @@ pub(super) fn open(config: StoreConfig) -> Result<Inner> {
     .run(loaded)?;
     for diff_id in lost {
         remove_tree(&root.join("layers").join(diff_id.hex()))?;
+        remove_file(&root.join("frames").join(diff_id.hex()))?;
     }
     Ok(Inner {
         registries: Registries::new(&config),
@@ -116,6 +117,7 @@ impl Recovery<'_> {
         let ids: Vec<Digest> = self.state.images.keys().copied().collect();
         ids.iter().for_each(|id| self.state.refresh(id));
         self.snapshots()?;
+        self.views()?;
         // Every layer had one reference of nobody's until here.
         let all: Vec<Digest> = self.state.layers.keys().copied().collect();
         let unheld: Vec<Digest> = self
@@ -161,6 +163,31 @@ impl Recovery<'_> {
             .filter(|diff_id| !self.state.layers.contains_key(diff_id))
         {
             remove_tree(&self.root.join("layers").join(diff_id.hex()))?;
+        }
+        let folder = self.root.join("frames");
+        for entry in fs::read_dir(&folder).at("read", &folder)? {
+            let entry = entry.at("read", &folder)?;
+            let diff_id = entry.file_name().to_str().and_then(Digest::from_hex);
+            if !diff_id.is_some_and(|diff_id| self.state.layers.contains_key(&diff_id)) {
+                remove_file(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn views(&mut self) -> Result<()> {
+        let folder = self.root.join("views");
+        for entry in fs::read_dir(&folder).at("read", &folder)? {
+            let entry = entry.at("read", &folder)?;
+            let path = entry.path();
+            let (Some(record), Ok(id)) = (read_file(&path), entry.file_name().into_string()) else {
+                tracing::warn!(path = %path.display(), "a view without a record is removed");
+                remove_file(&path)?;
+                continue;
+            };
+            let mut layers = unique(&record.lowers);
+            layers.retain(|diff_id| self.state.hold(diff_id));
+            self.state.views.insert(id, layers);
         }
         Ok(())
     }

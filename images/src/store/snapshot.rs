@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{View, unique};
+use super::state::{Stack, unique};
 use super::{Inner, Store, lookup, temp};
 use crate::crash;
 use crate::digest::Digest;
@@ -15,7 +15,8 @@ use crate::error::{Error, IoContext as _, Result};
 use crate::unpack::RootAttributes;
 
 const RECORD: &str = "layers.json";
-const MAX_ID: usize = 128;
+/// Long enough for two ids of 64 digits with something between them.
+const MAX_ID: usize = 200;
 
 /// The folders of an overlay mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,21 +124,14 @@ impl Inner {
     }
 
     /// Books the snapshot and its hold on the layers.
-    fn hold_for(&self, container_id: &str, image_id: &str) -> Result<View> {
+    fn hold_for(&self, container_id: &str, image_id: &str) -> Result<Stack> {
         let mut state = self.state();
         if state.snapshots.contains_key(container_id) {
             return Err(Error::SnapshotExists {
                 id: container_id.to_owned(),
             });
         }
-        let id = lookup::find(&state, image_id)?;
-        let entry = id.and_then(|id| state.images.get(&id));
-        let view = entry
-            .ok_or_else(|| Error::NoSuchImage {
-                key: image_id.to_owned(),
-            })?
-            .view
-            .clone();
+        let view = lookup::view_of(&state, image_id)?;
         let layers = unique(&view.lowers);
         for diff_id in &layers {
             state.hold(diff_id);
@@ -146,7 +140,7 @@ impl Inner {
         Ok(view)
     }
 
-    fn make_snapshot(&self, container_id: &str, view: &View) -> Result<()> {
+    fn make_snapshot(&self, container_id: &str, view: &Stack) -> Result<()> {
         let folder = self.temp.make()?;
         make_root(&folder.path().join("upper"), view.root)?;
         let work = folder.path().join("work");
@@ -154,15 +148,7 @@ impl Inner {
             .mode(0o700)
             .create(&work)
             .at("create", &work)?;
-        let record = folder.path().join(RECORD);
-        let bytes = serde_json::to_vec(&SnapshotRecord {
-            lowers: view.lowers.clone(),
-        })
-        .map_err(|source| Error::Record {
-            key: container_id.to_owned(),
-            source,
-        })?;
-        fs::write(&record, bytes).at("write", &record)?;
+        write_file(&folder.path().join(RECORD), container_id, &view.lowers)?;
         crash::point("snapshot-made");
         let place = self.snapshot_folder(container_id);
         fs::rename(folder.path(), &place).at("rename snapshot to", &place)?;
@@ -186,11 +172,26 @@ fn make_root(path: &Path, root: RootAttributes) -> Result<()> {
 
 /// The record in a snapshot's folder; `None` if it can't be read, as after a power cut.
 pub(super) fn read_record(folder: &Path) -> Option<SnapshotRecord> {
-    serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()
+    read_file(&folder.join(RECORD))
+}
+
+pub(super) fn read_file(path: &Path) -> Option<SnapshotRecord> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+pub(super) fn write_file(path: &Path, id: &str, lowers: &[Digest]) -> Result<()> {
+    let record = SnapshotRecord {
+        lowers: lowers.to_vec(),
+    };
+    let bytes = serde_json::to_vec(&record).map_err(|source| Error::Record {
+        key: id.to_owned(),
+        source,
+    })?;
+    fs::write(path, bytes).at("write", path)
 }
 
 /// An id names a folder, so it must be a plain name.
-fn check_id(id: &str) -> Result<()> {
+pub(super) fn check_id(id: &str) -> Result<()> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if id.is_empty() || id.len() > MAX_ID || id.starts_with('.') || !id.bytes().all(plain) {
         return Err(Error::InvalidContainerId { id: id.to_owned() });

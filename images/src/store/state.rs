@@ -24,12 +24,12 @@ pub(super) struct Entry {
     pub(super) record: ImageRecord,
     pub(super) image: Arc<Image>,
     config: ImageConfiguration,
-    pub(super) view: View,
+    pub(super) view: Stack,
 }
 
 /// How an image's layers lie upon one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct View {
+pub(super) struct Stack {
     pub(super) root: RootAttributes,
     /// Diff ids, the topmost first, each once, without what an opaque root hides.
     pub(super) lowers: Vec<Digest>,
@@ -58,6 +58,7 @@ pub(super) struct State {
     pub(super) names: BTreeMap<String, Digest>,
     pub(super) layers: HashMap<Digest, Layer>,
     pub(super) snapshots: BTreeMap<String, Vec<Digest>>,
+    pub(super) views: BTreeMap<String, Vec<Digest>>,
     pub(super) usage: Usage,
     pub(super) pinned: Vec<String>,
 }
@@ -157,8 +158,8 @@ impl State {
         }
     }
 
-    fn view(&self, image: &ImageRecord) -> Result<View> {
-        let mut view = View {
+    fn view(&self, image: &ImageRecord) -> Result<Stack> {
+        let mut view = Stack {
             root: DEFAULT_ROOT,
             lowers: Vec::new(),
         };

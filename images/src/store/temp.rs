@@ -1,9 +1,13 @@
-//! Folders in `tmp/`, which are gone when they are not kept.
+//! Folders in `tmp/`, which are gone when they are not kept. A layer's folder `<n>` may have its frame beside it, as
+//! `<n>.frame`: both live and die together.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::OFlags;
 
 use crate::error::{IoContext as _, Result};
 
@@ -30,6 +34,17 @@ impl TempFolder {
             .join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
+    /// A file without a name.
+    pub(crate) fn spool(&self) -> Result<File> {
+        File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlags::TMPFILE.bits().cast_signed())
+            .mode(0o600)
+            .open(&self.path)
+            .at("make a file in", &self.path)
+    }
+
     /// A new empty folder.
     pub(crate) fn make(&self) -> Result<TempDir> {
         let path = self.unused_path();
@@ -47,6 +62,11 @@ impl TempDir {
         self.0.as_deref().unwrap_or(Path::new(""))
     }
 
+    /// Where the frame of a layer lies that is unpacked here.
+    pub(crate) fn frame(&self) -> PathBuf {
+        frame_of(self.path())
+    }
+
     /// The folder stays; the caller looks after it now.
     pub(crate) fn keep(mut self) -> PathBuf {
         self.0.take().unwrap_or_default()
@@ -56,7 +76,7 @@ impl TempDir {
 impl Drop for TempDir {
     fn drop(&mut self) {
         let Some(path) = self.0.take() else { return };
-        if let Err(error) = remove_tree(&path) {
+        if let Err(error) = remove_layer(&path) {
             tracing::warn!(%error, "a temporary folder stays until the next start");
         }
     }
@@ -65,6 +85,24 @@ impl Drop for TempDir {
 /// Removes a folder with all it holds; one that is not there is no error.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.at("remove", path),
+    }
+}
+
+/// The place of a layer's frame, for a layer in `tmp/`.
+pub(super) fn frame_of(layer: &Path) -> PathBuf {
+    layer.with_extension("frame")
+}
+
+/// Removes a layer's folder in `tmp/` and the frame beside it.
+pub(crate) fn remove_layer(path: &Path) -> Result<()> {
+    remove_file(&frame_of(path)).and(remove_tree(path))
+}
+
+/// Removes a file; one that is not there is no error.
+pub(super) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.at("remove", path),
     }

@@ -37,6 +37,7 @@ fn replacing<T>(
 /// Takes away what an earlier entry of the layer made.
 fn remove(dirs: &mut Dirs<'_>, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), DirError> {
     dirs.forget();
+    dirs.replaced = true;
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {
             let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();

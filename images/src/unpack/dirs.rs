@@ -51,6 +51,8 @@ pub(super) struct Dirs<'a> {
     kept: VecDeque<(Vec<u8>, Rc<OwnedFd>)>,
     /// Folders that no entry has named yet, made on the way.
     pub(super) implicit: BTreeSet<Vec<u8>>,
+    /// An entry has replaced an earlier one.
+    pub(super) replaced: bool,
 }
 
 /// A folder that is held open.
@@ -74,6 +76,7 @@ impl<'a> Dirs<'a> {
             root,
             kept: VecDeque::with_capacity(KEPT),
             implicit: BTreeSet::new(),
+            replaced: false,
         }
     }
 
@@ -112,18 +115,40 @@ impl<'a> Dirs<'a> {
         self.kept.push_front((path.to_vec(), fd));
     }
 
+    /// Makes the folders of a path that are missing, from the lowest that is there on.
     fn make_all(&mut self, path: &[u8]) -> Result<OwnedFd, DirError> {
-        let mut parent: Option<OwnedFd> = None;
-        let mut end = 0;
-        for name in path.split(|&byte| byte == b'/') {
-            end += name.len() + usize::from(end > 0);
-            let at = parent.as_ref().map_or(self.root, AsFd::as_fd);
-            if self.make_one(at, name)? {
+        let mut missing = vec![path.len()];
+        let mut above = path;
+        let mut at = loop {
+            let Some(end) = above.iter().rposition(|&byte| byte == b'/') else {
+                break Dir::Root(self.root);
+            };
+            above = &path[..end];
+            if let Some((_, fd)) = self.kept.iter().find(|(kept, _)| kept == above) {
+                break Dir::Below(Rc::clone(fd));
+            }
+            match self.open_existing(above) {
+                Ok(fd) => break Dir::Below(Rc::new(fd)),
+                Err(Errno::NOENT | Errno::NOTDIR) => missing.push(end),
+                Err(errno) => return Err(folder_error(errno)),
+            }
+        };
+        let mut made = None;
+        for end in missing.into_iter().rev() {
+            let name = path[..end]
+                .rsplit(|&byte| byte == b'/')
+                .next()
+                .unwrap_or_default();
+            if self.make_one(at.as_fd(), name)? {
                 self.implicit.insert(path[..end].to_vec());
             }
-            parent = Some(self.open_existing(&path[..end]).map_err(folder_error)?);
+            let fd = Rc::new(self.open_existing(&path[..end]).map_err(folder_error)?);
+            at = Dir::Below(Rc::clone(&fd));
+            made = Some(fd);
         }
-        parent.ok_or(DirError::Entry(EntryError::ParentNotFolder))
+        drop(at);
+        let made = made.and_then(|fd| Rc::try_unwrap(fd).ok());
+        made.ok_or(DirError::Entry(EntryError::ParentNotFolder))
     }
 
     /// Makes one implicit folder unless there is one. A whiteout in its place becomes an opaque folder: it hides

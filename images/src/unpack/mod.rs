@@ -9,6 +9,7 @@ mod content;
 mod create;
 mod dirs;
 mod error;
+mod frame;
 mod meta;
 mod path;
 mod tap;
@@ -23,6 +24,7 @@ use rustix::fs::FileType;
 use tar::EntryType;
 
 pub use error::{EntryError, LayerError};
+pub(crate) use frame::{FrameReader, Recorder, stream_length};
 
 use content::PaxSparse;
 use create::Node;
@@ -52,6 +54,8 @@ pub(crate) struct Unpacked {
     pub(crate) opaque_root: bool,
     /// Folders that the layer has no entry for.
     pub(crate) implicit: Vec<String>,
+    /// The layer's stream can be made again from its frame.
+    pub(crate) framed: bool,
 }
 
 /// Mode, owner and group of an image's root folder.
@@ -63,12 +67,17 @@ pub(crate) struct RootAttributes {
 }
 
 /// Unpacks the tar stream `from` into the empty folder `root`, up to `limit` bytes of stream and of content, and
-/// reads the stream to its end.
+/// reads the stream to its end. A frame goes to `recorder`, of which only a whole one is good for anything.
 ///
 /// # Errors
 /// What is wrong with the layer; the folder then holds a part of it.
-pub(crate) fn unpack<R: Read>(from: R, root: BorrowedFd<'_>, limit: u64) -> Result<Unpacked, LayerError> {
-    let (tap, control) = tap::tap(from, limit);
+pub(crate) fn unpack<R: Read>(
+    from: R,
+    root: BorrowedFd<'_>,
+    limit: u64,
+    recorder: Option<Recorder>,
+) -> Result<Unpacked, LayerError> {
+    let (tap, control) = tap::tap(from, limit, recorder);
     let mut archive = tar::Archive::new(tap);
     let mut unpacker = Unpacker::new(root, limit);
     let result = unpacker.all(&mut archive, &control);
@@ -77,7 +86,20 @@ pub(crate) fn unpack<R: Read>(from: R, root: BorrowedFd<'_>, limit: u64) -> Resu
         return Err(LayerError::TooLarge { limit });
     }
     result?;
-    unpacker.finish()
+    // What an entry replaced is lost, and with it the stream.
+    let recorder = control.take_recorder().filter(|_| !unpacker.dirs.replaced);
+    let mut unpacked = unpacker.finish()?;
+    if let Some(recorder) = recorder {
+        let length = recorder.finish().map_err(|source| LayerError::System {
+            name: "frame".to_owned(),
+            verb: "write",
+            source,
+        })?;
+        unpacked.framed = true;
+        unpacked.bytes += length.next_multiple_of(DISK_BLOCK);
+        unpacked.inodes += 1;
+    }
+    Ok(unpacked)
 }
 
 fn drain(from: &mut impl Read) -> io::Result<()> {
@@ -165,7 +187,7 @@ impl<'a> Unpacker<'a> {
         if path.is_root() && kind != EntryType::Directory {
             return Err(EntryError::RootNotFolder.into());
         }
-        self.object(entry, kind, &path, meta, &pax)
+        self.object(entry, kind, &path, meta, &pax, control)
     }
 
     fn object<R: Read>(
@@ -175,10 +197,11 @@ impl<'a> Unpacker<'a> {
         path: &LayerPath,
         meta: Meta,
         pax: &PaxRecords,
+        control: &TapControl,
     ) -> Result<(), DirError> {
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                self.file(entry, kind, path, &meta, pax)?;
+                self.file(entry, kind, path, &meta, pax, control)?;
             }
             EntryType::Directory => return self.folder(path, meta),
             EntryType::Symlink => {
@@ -205,6 +228,7 @@ impl<'a> Unpacker<'a> {
         path: &LayerPath,
         meta: &Meta,
         pax: &PaxRecords,
+        control: &TapControl,
     ) -> Result<(), DirError> {
         let sparse = PaxSparse::of(pax);
         let size = sparse.map_or(Ok(entry.size()), |sparse| sparse.real_size(pax))?;
@@ -217,7 +241,11 @@ impl<'a> Unpacker<'a> {
             (Some(sparse), _) => sparse.write(pax, entry, file, buffer),
             (None, EntryType::GNUSparse) => content::with_holes(entry, file, buffer),
             (None, _) => {
+                if size > 0 {
+                    control.begin_content(path, size);
+                }
                 let count = content::plain(entry, file, buffer)?;
+                control.end_content();
                 let whole = if count == size {
                     Ok(count)
                 } else {

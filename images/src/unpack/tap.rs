@@ -9,6 +9,8 @@ use std::io::{self, Read};
 use std::rc::Rc;
 
 use super::error::EntryError;
+use super::frame::Recorder;
+use super::path::LayerPath;
 
 /// The most that the headers of one entry may take.
 const MAX_HEADERS: usize = 2 << 20;
@@ -22,6 +24,9 @@ struct Shared {
     headers: RefCell<Vec<u8>>,
     total_limit: Cell<u64>,
     too_large: Cell<bool>,
+    /// What passes is the content of a file, which the recorder has a note of.
+    in_content: Cell<bool>,
+    recorder: RefCell<Option<Recorder>>,
 }
 
 /// The reading end that the `tar` crate gets.
@@ -34,8 +39,11 @@ pub(super) struct Tap<R> {
 pub(super) struct TapControl(Rc<Shared>);
 
 /// Makes both ends; the stream may hold at most `limit` bytes.
-pub(super) fn tap<R: Read>(inner: R, limit: u64) -> (Tap<R>, TapControl) {
-    let shared = Rc::new(Shared::default());
+pub(super) fn tap<R: Read>(inner: R, limit: u64, recorder: Option<Recorder>) -> (Tap<R>, TapControl) {
+    let shared = Rc::new(Shared {
+        recorder: RefCell::new(recorder),
+        ..Shared::default()
+    });
     shared.total_limit.set(limit);
     (
         Tap {
@@ -55,6 +63,11 @@ impl<R: Read> Read for Tap<R> {
         if position > shared.total_limit.get() {
             shared.too_large.set(true);
             return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+        }
+        if !shared.in_content.get()
+            && let Some(recorder) = shared.recorder.borrow_mut().as_mut()
+        {
+            recorder.raw(&buffer[..count]);
         }
         if shared.in_header.get() {
             let mut headers = shared.headers.borrow_mut();
@@ -81,6 +94,24 @@ impl TapControl {
     /// The headers are read; what follows is content.
     pub(super) fn end_header(&self) {
         self.0.in_header.set(false);
+    }
+
+    /// The next `size` bytes go to the file at `path` and to nowhere else.
+    pub(super) fn begin_content(&self, path: &LayerPath, size: u64) {
+        if let Some(recorder) = self.0.recorder.borrow_mut().as_mut() {
+            recorder.file(path.as_bytes(), size);
+            self.0.in_content.set(true);
+        }
+    }
+
+    /// The content has passed.
+    pub(super) fn end_content(&self) {
+        self.0.in_content.set(false);
+    }
+
+    /// The frame, once everything has passed.
+    pub(super) fn take_recorder(&self) -> Option<Recorder> {
+        self.0.recorder.borrow_mut().take()
     }
 
     /// Whether the stream held more than allowed.

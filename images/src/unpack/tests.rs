@@ -41,7 +41,7 @@ impl Layer {
 
     fn unpack_limited(&self, bytes: &[u8], limit: u64) -> Result<Unpacked, LayerError> {
         let root = File::open(self.path("")).unwrap();
-        unpack(bytes, root.as_fd(), limit)
+        unpack(bytes, root.as_fd(), limit, None)
     }
 
     fn stat(&self, name: &str) -> fs::Metadata {

@@ -57,7 +57,9 @@ fn assert_whole(test: &TestStore, image: &TestImage, point: &str) {
         .iter()
         .filter(|_| held)
         .map(|layer| layer.diff_id.hex());
-    assert_eq!(test.names("layers"), layers.collect(), "{point}");
+    let layers: std::collections::BTreeSet<String> = layers.collect();
+    assert_eq!(test.names("layers"), layers, "{point}");
+    assert_eq!(test.names("frames"), layers, "{point}");
     for found in listed {
         assert_eq!(found.repo_tags.len(), 1, "{point}");
         let layers = test.store.layers_of(&found.id).unwrap();
@@ -77,6 +79,7 @@ async fn a_process_may_die_at_any_step() {
         ("layer-unpacked", 0),
         ("layers-unpacked", 0),
         ("synced", 0),
+        ("frame-placed", 0),
         ("layer-placed", 0),
         ("layers-placed", 0),
         ("recorded", 1),
@@ -118,9 +121,15 @@ async fn leftovers_are_removed() {
     fs::create_dir_all(test.path(&format!("layers/{}", "0".repeat(64)))).unwrap();
     fs::create_dir_all(test.path("layers/not-a-layer/x")).unwrap();
     fs::create_dir_all(test.path("snapshots/half/upper")).unwrap();
+    fs::write(test.path("views/half"), "{").unwrap();
+    fs::write(test.path(&format!("frames/{}", "0".repeat(64))), "half").unwrap();
     let test = test.reopen();
     assert!(test.names("tmp").is_empty() && test.names("snapshots").is_empty());
-    assert_eq!(test.names("layers"), layers);
+    assert!(test.names("views").is_empty());
+    assert_eq!(
+        (test.names("layers"), test.names("frames")),
+        (layers.clone(), layers)
+    );
     assert_eq!(test.store.list()[0].id, image.id());
 }
 

@@ -101,7 +101,7 @@ async fn snapshots_that_can_not_be_made() {
         Err(Error::NoSuchImage { .. })
     ));
     let image = test.pull(&registry.push("r", "t", &first)).await.unwrap();
-    for id in ["", ".", "..", "../x", "a/b", ".hidden", "nul\0", &"x".repeat(129)] {
+    for id in ["", ".", "..", "../x", "a/b", ".hidden", "nul\0", &"x".repeat(201)] {
         assert!(
             matches!(
                 test.store.snapshot(id, &image.id),

@@ -23,9 +23,25 @@ use crate::sys::process::{Forked, clone, exit_now};
 
 /// Runs in a forked child, which ends when this returns.
 pub(super) fn run(options: &Options, stdio: [OwnedFd; 3], listener: Option<OwnedFd>, channel: &Channel) {
-    if let Err(e) = try_run(options, stdio, listener, channel) {
+    let outcome = isolate(options, &stdio, listener.as_ref(), channel)
+        .and_then(|()| try_run(options, stdio, listener, channel));
+    if let Err(e) = outcome {
         channel.report_failure(&e);
     }
+}
+
+/// Lets go of what is its caller's, and keeps others off what is its own.
+fn isolate(
+    options: &Options,
+    stdio: &[OwnedFd; 3],
+    listener: Option<&OwnedFd>,
+    channel: &Channel,
+) -> Result<()> {
+    let mut keep = vec![stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd(), channel.fd()];
+    keep.extend(listener.map(AsFd::as_fd));
+    close_but_preserved(&keep, options.preserve_fds).call("close_range")?;
+    // nobody may trace or read what still holds the host's privileges; execve undoes this
+    set_dumpable(false).call("prctl PR_SET_DUMPABLE")
 }
 
 fn try_run(
@@ -34,11 +50,6 @@ fn try_run(
     listener: Option<OwnedFd>,
     channel: &Channel,
 ) -> Result<()> {
-    let mut keep = vec![stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd(), channel.fd()];
-    keep.extend(listener.as_ref().map(AsFd::as_fd));
-    close_but_preserved(&keep, options.preserve_fds).call("close_range")?;
-    // nobody may trace or read what still holds the host's privileges; execve undoes this
-    set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
     let spec = check::load(options)?;
     let plan = Plan::read(&spec)?;
     let options = &labelled(&spec, options);
@@ -51,15 +62,9 @@ fn try_run(
         true => Some(open_sources(&spec, options, mapped)?),
         false => None,
     };
-    // inherited by the init, which in a user namespace could not set it
-    let score = spec.process().as_ref().and_then(Process::oom_score_adj);
-    let warnings = score.and_then(|score| process::set_oom_score(proc.as_fd(), score).transpose());
-    let warnings: Vec<String> = warnings.transpose()?.into_iter().collect();
+    let warnings = set_score(&spec, proc.as_fd())?;
     cgroup.check_unused()?;
-    let hooks = hooks::Plan::read(&spec, &options.id, &options.bundle)?;
-    if let Some(hooks) = &hooks {
-        channel.report_with(&Report::Hooks {}, &[hooks.to_file()?.as_fd()])?;
-    }
+    let hooks = report_hooks(&spec, options, channel)?;
     channel.report(&Report::Begun {
         cgroup: path,
         namespaces: plan.all(),
@@ -93,13 +98,10 @@ fn try_run(
     match clone(plan.clone_flags(), true, tree).call("clone container init")? {
         Forked::Child(_child) => {
             drop(server);
-            let filter = match filter_of(&spec, options, proc.as_fd()) {
-                Ok(filter) => filter,
-                Err(e) => {
-                    channel.report_failure(&e);
-                    exit_now(1);
-                }
-            };
+            let filter = filter_of(&spec, options, proc.as_fd()).unwrap_or_else(|e| {
+                channel.report_failure(&e);
+                exit_now(1);
+            });
             let init = Init {
                 options,
                 spec: &spec,
@@ -128,6 +130,22 @@ fn try_run(
             Ok(())
         }
     }
+}
+
+/// Inherited by the init, which in a user namespace could not set it. What could not be done is told as a warning.
+fn set_score(spec: &Spec, proc: BorrowedFd<'_>) -> Result<Vec<String>> {
+    let score = spec.process().as_ref().and_then(Process::oom_score_adj);
+    let warning = score.and_then(|score| process::set_oom_score(proc, score).transpose());
+    Ok(warning.transpose()?.into_iter().collect())
+}
+
+/// The container's hooks, of which the maker is to know.
+fn report_hooks(spec: &Spec, options: &Options, channel: &Channel) -> Result<Option<hooks::Plan>> {
+    let hooks = hooks::Plan::read(spec, &options.id, &options.bundle)?;
+    if let Some(hooks) = &hooks {
+        channel.report_with(&Report::Hooks {}, &[hooks.to_file()?.as_fd()])?;
+    }
+    Ok(hooks)
 }
 
 /// The filter given, or that of the configuration where this build can compile it.

@@ -70,6 +70,7 @@ pub(crate) fn cloexec_from(first: u32) -> Result<(), Errno> {
 }
 
 /// Whether this number is an open descriptor.
+#[cfg(feature = "oci")]
 pub(crate) fn is_open(fd: RawFd) -> bool {
     // SAFETY: F_GETFD only looks at the descriptor table.
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }

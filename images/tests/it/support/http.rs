@@ -38,6 +38,8 @@ pub enum Body {
         stated: usize,
         sent: Vec<u8>,
     },
+    /// All bytes, a little at a time with a pause after each.
+    Slow(Vec<u8>, Duration),
     /// The same bytes for ever, without a stated length.
     Endless(Vec<u8>),
 }
@@ -172,7 +174,7 @@ fn write_response(
         head += &format!("{name}: {value}\r\n");
     }
     match &response.body {
-        Body::Whole(body) => head += &format!("content-length: {}\r\n", body.len()),
+        Body::Whole(body) | Body::Slow(body, _) => head += &format!("content-length: {}\r\n", body.len()),
         Body::Cut { stated, .. } | Body::Stall { stated, .. } => {
             head += &format!("content-length: {stated}\r\nconnection: close\r\n");
         }
@@ -185,6 +187,10 @@ fn write_response(
     }
     match response.body {
         Body::Whole(bytes) | Body::Cut { sent: bytes, .. } => writer.write_all(&bytes),
+        Body::Slow(bytes, pause) => bytes.chunks(64 << 10).try_for_each(|part| {
+            std::thread::sleep(pause);
+            writer.write_all(part)
+        }),
         Body::Stall { sent, .. } => {
             writer.write_all(&sent)?;
             // Bounded: a client that does not give up fails its test.

@@ -78,7 +78,7 @@ impl TestStore {
     pub fn assert_empty(&self) {
         assert!(self.store.list().is_empty());
         assert_eq!(self.store.usage(), pintle_images::Usage::default());
-        for folder in ["layers", "tmp", "snapshots"] {
+        for folder in ["layers", "frames", "tmp", "snapshots", "views"] {
             assert_eq!(self.names(folder), BTreeSet::new(), "{folder}");
         }
     }

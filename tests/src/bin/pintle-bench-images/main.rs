@@ -1,0 +1,195 @@
+//! The image benchmark: the same pulls by Pintle and by Debian's containerd, from one registry, taking turns.
+//!
+//! Each pull is cold: the image is removed, and the disk given back, before the next one. `hack/bench images` builds
+//! and calls it.
+
+mod load;
+mod process;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use pintle_tests::image::Packing;
+use pintle_tests::server::{Kind, Setup};
+use pintle_tests::wait;
+use pintle_tests::world::World;
+
+use process::{Process, disk};
+
+const USAGE: &str = "usage: pintle-bench-images [--rounds N] [--mb N] [--out FILE]";
+/// How many images of eight layers are pulled at once in the last row.
+const AT_ONCE: usize = 8;
+
+struct Options {
+    rounds: usize,
+    /// Of unpacked files, in MB.
+    mb: u64,
+    out: Option<PathBuf>,
+}
+
+/// What one pull took.
+#[derive(Debug, Clone, Copy, Default)]
+struct Took {
+    wall: Duration,
+    cpu: Duration,
+    /// In KiB.
+    peak: u64,
+    /// Bytes that the daemon's folders grew by.
+    disk: u64,
+}
+
+/// What is pulled.
+struct Row {
+    name: &'static str,
+    /// Pulled before, without being measured.
+    before: Option<String>,
+    references: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let options = parse(std::env::args().skip(1))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let text = runtime.block_on(run(&options))?;
+    print!("{text}");
+    match &options.out {
+        Some(path) => std::fs::write(path, text).with_context(|| format!("write {}", path.display())),
+        None => Ok(()),
+    }
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
+    let mut options = Options {
+        rounds: 3,
+        mb: 600,
+        out: None,
+    };
+    while let Some(argument) = arguments.next() {
+        let value = arguments.next().with_context(|| format!("{argument} needs a value\n{USAGE}"))?;
+        match argument.as_str() {
+            "--rounds" => options.rounds = value.parse()?,
+            "--mb" => options.mb = value.parse()?,
+            "--out" => options.out = Some(value.into()),
+            _ => anyhow::bail!("{argument}\n{USAGE}"),
+        }
+    }
+    Ok(options)
+}
+
+async fn run(options: &Options) -> Result<String> {
+    let mut worlds = Vec::new();
+    for kind in [Kind::Pintle, Kind::ContainerdRunc] {
+        worlds.push(World::new(Setup::new(kind)).await?);
+    }
+    let content = load::from_host(options.mb << 20)?;
+    let (rows, about) = push_all(&worlds[0], &content)?;
+    let mut text = head(&about);
+    for row in &rows {
+        let mut took = vec![Vec::new(); worlds.len()];
+        for round in 0..options.rounds {
+            for (number, world) in worlds.iter().enumerate() {
+                let one = measure(world, row).await.with_context(|| format!("{} by {}", row.name, world.server.kind().name()))?;
+                eprintln!("{} {} {round}: {one:?}", row.name, world.server.kind().name());
+                took[number].push(one);
+            }
+        }
+        for (world, took) in worlds.iter().zip(took) {
+            line(&mut text, row.name, world.server.kind().name(), &took, content.unpacked)?;
+        }
+    }
+    Ok(text)
+}
+
+fn push_all(world: &World, content: &load::Content) -> Result<(Vec<Row>, String)> {
+    let registry = &world.registry;
+    let gzip = content.image(Packing::Gzip, 0)?;
+    let sizes: Vec<usize> = gzip.blobs.iter().skip(1).map(|blob| blob.bytes.len()).collect();
+    let zstd = content.image(Packing::Zstd, 0)?;
+    let gzip_reference = registry.push(&gzip, "gzip", "1")?;
+    let zstd_reference = registry.push(&zstd, "zstd", "1")?;
+    let sharing = registry.push(&content.image(Packing::Gzip, 1)?, "sharing", "1")?;
+    let mut eight = Vec::new();
+    for number in 0..AT_ONCE {
+        eight.push(registry.push(&content.slice(number, AT_ONCE)?, &format!("slice{number}"), "1")?);
+    }
+    let about = format!(
+        "{} layers, {} files, {} MB unpacked, {} MB as gzip",
+        sizes.len(),
+        content.files,
+        content.unpacked >> 20,
+        sizes.iter().sum::<usize>() >> 20
+    );
+    let row = |name, before, references| Row { name, before, references };
+    let rows = vec![
+        row("gzip", None, vec![gzip_reference.clone()]),
+        row("zstd", None, vec![zstd_reference]),
+        row("shares all layers but one", Some(gzip_reference), vec![sharing]),
+        row("eight images at once, gzip", None, eight),
+    ];
+    Ok((rows, about))
+}
+
+async fn measure(world: &World, row: &Row) -> Result<Took> {
+    let root = world.slot.root();
+    if let Some(before) = &row.before {
+        world.cri.pull(before).await?;
+    }
+    let registry = root.join("registry");
+    let at_first = disk(&root, &registry);
+    let process = Process(world.server.pid()?);
+    process.forget_peak()?;
+    let (cpu, begin) = (process.cpu()?, Instant::now());
+    let mut pulls = tokio::task::JoinSet::new();
+    for reference in row.references.clone() {
+        let cri = world.cri.clone();
+        pulls.spawn(async move { cri.pull(&reference).await });
+    }
+    while let Some(pulled) = pulls.join_next().await {
+        pulled??;
+    }
+    let took = Took {
+        wall: begin.elapsed(),
+        cpu: process.cpu()? - cpu,
+        peak: process.peak()?,
+        disk: disk(&root, &registry).saturating_sub(at_first),
+    };
+    for reference in row.references.iter().chain(&row.before) {
+        world.cri.remove_image(reference).await?;
+    }
+    // containerd gives the disk back when it comes to it; what the disk still has to write counts for nobody.
+    let kept = at_first / 2 + (64 << 20);
+    wait::until("the disk to be given back", Duration::from_secs(120), || disk(&root, &registry) < kept)?;
+    nix::unistd::sync();
+    Ok(took)
+}
+
+fn head(about: &str) -> String {
+    format!(
+        "# Benchmarks of the image service\n\n\
+         `hack/bench images` writes this table: medians of pulls over the CRI by `pintled` and by Debian's containerd, in turns, from one\n\
+         docker-registry on the same machine. The image is made of files of the machine's own /usr: {about}.\n\
+         CPU is the daemon's, peak its largest resident memory during the pull, disk what its folders grew by.\n\
+         Pintle has put everything on disk when a pull answers (syncfs); containerd has not.\n\n\
+         | pull | by | wall, s | CPU, s | peak, MB | disk / unpacked |\n| --- | --- | ---: | ---: | ---: | ---: |\n"
+    )
+}
+
+fn line(text: &mut String, row: &str, by: &str, took: &[Took], unpacked: u64) -> Result<()> {
+    let median = |of: fn(&Took) -> f64| {
+        let mut all: Vec<f64> = took.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
+    let share = median(|took| took.disk as f64) / unpacked as f64;
+    #[expect(clippy::cast_precision_loss, reason = "shown without digits")]
+    let peak = median(|took| took.peak as f64 / 1024.0);
+    writeln!(
+        text,
+        "| {row} | {by} | {:.2} | {:.2} | {peak:.0} | {share:.2} |",
+        median(|took| took.wall.as_secs_f64()),
+        median(|took| took.cpu.as_secs_f64()),
+    )?;
+    Ok(())
+}
