@@ -66,7 +66,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
         out: None,
     };
     while let Some(argument) = arguments.next() {
-        let value = arguments.next().with_context(|| format!("{argument} needs a value\n{USAGE}"))?;
+        let value = arguments
+            .next()
+            .with_context(|| format!("{argument} needs a value\n{USAGE}"))?;
         match argument.as_str() {
             "--rounds" => options.rounds = value.parse()?,
             "--mb" => options.mb = value.parse()?,
@@ -89,13 +91,21 @@ async fn run(options: &Options) -> Result<String> {
         let mut took = vec![Vec::new(); worlds.len()];
         for round in 0..options.rounds {
             for (number, world) in worlds.iter().enumerate() {
-                let one = measure(world, row).await.with_context(|| format!("{} by {}", row.name, world.server.kind().name()))?;
+                let one = measure(world, row)
+                    .await
+                    .with_context(|| format!("{} by {}", row.name, world.server.kind().name()))?;
                 eprintln!("{} {} {round}: {one:?}", row.name, world.server.kind().name());
                 took[number].push(one);
             }
         }
         for (world, took) in worlds.iter().zip(took) {
-            line(&mut text, row.name, world.server.kind().name(), &took, content.unpacked)?;
+            line(
+                &mut text,
+                row.name,
+                world.server.kind().name(),
+                &took,
+                content.unpacked,
+            )?;
         }
     }
     Ok(text)
@@ -120,7 +130,11 @@ fn push_all(world: &World, content: &load::Content) -> Result<(Vec<Row>, String)
         content.unpacked >> 20,
         sizes.iter().sum::<usize>() >> 20
     );
-    let row = |name, before, references| Row { name, before, references };
+    let row = |name, before, references| Row {
+        name,
+        before,
+        references,
+    };
     let rows = vec![
         row("gzip", None, vec![gzip_reference.clone()]),
         row("zstd", None, vec![zstd_reference]),
@@ -159,7 +173,9 @@ async fn measure(world: &World, row: &Row) -> Result<Took> {
     }
     // containerd gives the disk back when it comes to it; what the disk still has to write counts for nobody.
     let kept = at_first / 2 + (64 << 20);
-    wait::until("the disk to be given back", Duration::from_secs(120), || disk(&root, &registry) < kept)?;
+    wait::until("the disk to be given back", Duration::from_secs(120), || {
+        disk(&root, &registry) < kept
+    })?;
     nix::unistd::sync();
     Ok(took)
 }
