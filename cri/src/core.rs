@@ -4,16 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pintle_images::{Store, StoreConfig};
+use pintle_runtime::rootfs::can_map_ids;
 
 use crate::config::Config;
 use crate::container::{Container, ContainerRecord};
 use crate::error::{Error, Kind, Result};
+use crate::events::Events;
 use crate::network::PodNetwork;
 use crate::paths::Paths;
 use crate::pod::{InFlight, Pod, PodRecord};
 use crate::proto::PodSandboxConfig;
 use crate::spec::{NodeFacts, UserDbCache, cgroups, gather};
+use crate::stats::{Kept, LayerCounter};
 use crate::store::{Index, Lookup, Names, RecordDir};
+use crate::streaming::Streaming;
 
 /// The daemon's state. Everything in it can be used from any task at any time.
 pub struct Core {
@@ -45,8 +49,16 @@ pub struct Core {
     pub pod_records: RecordDir<PodRecord>,
     /// Containers' records on disk.
     pub container_records: RecordDir<ContainerRecord>,
+    /// Which cgroups' files may stay open.
+    pub kept: Kept,
+    /// What has happened of late.
+    pub events: Events,
+    /// Counts what containers have written.
+    pub layers: LayerCounter,
     /// Users and groups of the images in use.
     pub user_dbs: UserDbCache,
+    /// URLs of exec, attach and port-forward.
+    pub streaming: Streaming,
 }
 
 impl Core {
@@ -65,14 +77,22 @@ impl Core {
             pinned: config.images().pinned.clone(),
             ..StoreConfig::default()
         })?;
+        let mut node = gather::node_facts(config.cgroup_driver())?;
+        // The kernel's version promises it, and the file system of the images must keep it.
+        node.user_namespaces = node.user_namespaces && can_map_ids(&paths.images())?;
+        if node.apparmor
+            && let Err(error) = crate::apparmor::load_default()
+        {
+            // Whoever needs the profile is refused by name; unconfined containers go on.
+            tracing::error!(%error, "the default AppArmor profile can't be loaded");
+        }
         Ok(Self {
-            // Containers can't join a user namespace yet, whatever the kernel can do: such pods are refused.
-            node: NodeFacts {
-                user_namespaces: false,
-                ..gather::node_facts(config.cgroup_driver())?
-            },
+            node,
             monitor: config.find_monitor()?,
             boot_id: boot_id()?,
+            kept: Kept::within_limits(),
+            events: Events::default(),
+            layers: LayerCounter::start(images.clone())?,
             images,
             network: PodNetwork::open(config.network(), &paths)?,
             pods: Index::default(),
@@ -83,6 +103,7 @@ impl Core {
             pod_records: RecordDir::open(&paths.pod_records())?,
             container_records: RecordDir::open(&paths.container_records())?,
             user_dbs: UserDbCache::default(),
+            streaming: Streaming::bind(config.streaming())?,
             config,
             paths,
         })

@@ -21,6 +21,7 @@ use crate::proto::image_service_server::ImageServiceServer;
 use crate::proto::runtime_service_server::RuntimeServiceServer;
 use crate::recover::recover;
 use crate::server::{RpcLog, Service};
+use crate::streaming;
 
 /// How long a call that is under way may go on after SIGTERM. Containers go on anyway.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -41,9 +42,17 @@ pub async fn serve(config: Config) -> Result<()> {
     let socket = core.config.socket().to_owned();
     let listener = listen(&socket, core.config.socket_mode())?;
     tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving the CRI");
+    let streams = tokio::spawn(stream(Arc::clone(&core)));
     let served = serve_on(listener, &core, &mut stop).await;
+    streams.abort();
     drop(fs::remove_file(&socket));
     served
+}
+
+async fn stream(core: Arc<Core>) {
+    if let Err(error) = streaming::serve(core).await {
+        tracing::error!(%error, "exec, attach and port-forward can't be served");
+    }
 }
 
 async fn serve_on(listener: UnixListener, core: &Arc<Core>, stop: &mut Stop) -> Result<()> {
@@ -68,6 +77,7 @@ async fn serve_on(listener: UnixListener, core: &Arc<Core>, stop: &mut Stop) -> 
     let grace = async {
         stop.requested().await;
         tracing::info!("ending: containers go on without the daemon");
+        core.events.close();
         ending.send_replace(true);
         tokio::time::sleep(SHUTDOWN_GRACE).await;
     };

@@ -107,6 +107,12 @@ pub enum Error {
     /// Another daemon serves this socket or owns this state.
     #[error("{}: another pintled is running", .0.display())]
     Busy(PathBuf),
+    /// Events that a client asks for are no longer kept.
+    #[error("these events are no longer kept: list anew, and subscribe without a token")]
+    EventsForgotten,
+    /// A client doesn't read its events as fast as they come.
+    #[error("events were lost, because they were not read in time: list anew")]
+    SlowListener,
     /// A task of the daemon ended by a panic; its log has the reason.
     #[error("internal error while {0}")]
     Panicked(&'static str),
@@ -122,6 +128,9 @@ pub enum Error {
     /// The CNI programs.
     #[error(transparent)]
     Cni(#[from] crate::cni::CniError),
+    /// The streaming server.
+    #[error(transparent)]
+    Streaming(#[from] crate::streaming::StreamError),
     /// The error of a creation that this call took over.
     #[error("{0}")]
     Shared(std::sync::Arc<Error>),

@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use crate::cni::CniError;
 use crate::error::Error;
 use crate::spec::gather::GatherError;
+use crate::streaming::StreamError;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -25,6 +26,8 @@ fn code(error: &Error) -> Code {
         Error::WrongState { .. } => Code::FailedPrecondition,
         Error::NameTaken { .. } => Code::AlreadyExists,
         Error::ExecTimeout { .. } | Error::Unkillable(_) => Code::DeadlineExceeded,
+        Error::EventsForgotten => Code::OutOfRange,
+        Error::SlowListener => Code::ResourceExhausted,
         Error::Shared(error) => code(error),
         Error::Images(error) => image_code(error),
         Error::Runtime(error) => runtime_code(error),
@@ -32,6 +35,7 @@ fn code(error: &Error) -> Code {
             Code::InvalidArgument
         }
         Error::Network(NetworkError::PortTaken { .. }) => Code::AlreadyExists,
+        Error::Streaming(StreamError::TooManyWaiting) => Code::ResourceExhausted,
         Error::Config(_)
         | Error::Gather(_)
         | Error::Teardown(_)
@@ -39,6 +43,13 @@ fn code(error: &Error) -> Code {
         | Error::Panicked(_)
         | Error::Network(_)
         | Error::Cni(_)
+        | Error::Streaming(
+            StreamError::Closed
+            | StreamError::StreamsMissing
+            | StreamError::Spdy(_)
+            | StreamError::Tls { .. }
+            | StreamError::Connect { .. },
+        )
         | Error::Io { .. }
         | Error::Serve(_) => Code::Internal,
     }

@@ -4,6 +4,7 @@
 //! <state>/                      default /run/pintle, gone at reboot
 //!   pintle.sock  pintled.lock
 //!   seccomp/                    compiled filters by the hash of their profile
+//!   net/                        the built-in network's leases and records
 //!   pods/<pod id>/              PodDir
 //!     monitor.sock              the pod's monitor listens here
 //!     ns/{net,ipc,uts,user,pid} pinned namespaces
@@ -12,7 +13,7 @@
 //! <root>/                       default /var/lib/pintle, kept for good
 //!   pods/ containers/           records
 //!   volumes/<container id>/     what images declare as VOLUME
-//!   images/  net/  cni/         the other rooms' own
+//!   images/  cni/               the other rooms' own
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -73,9 +74,9 @@ impl Paths {
         self.root.join("images")
     }
 
-    /// The built-in network's state.
+    /// The built-in network's state. No lease outlives a reboot, so that none has to reach a disk.
     pub fn net(&self) -> PathBuf {
-        self.root.join("net")
+        self.state.join("net")
     }
 
     /// Results of CNI programs.

@@ -53,6 +53,10 @@ pub async fn recover(core: &Arc<Core>) -> Result<()> {
     }
     while pods.join_next().await.is_some() {}
     sweep(core).await;
+    core.containers
+        .all()
+        .iter()
+        .for_each(|container| core.layers.refresh(container));
     Ok(())
 }
 
@@ -118,9 +122,9 @@ async fn agree_with(core: &Arc<Core>, pod: &Pod, monitor: &MonitorClient) -> Res
         if container.state() == ContainerState::Creating {
             container::undo_create(core, &container).await?;
         } else if let Some(found) = found {
-            agree(&container, &found);
+            agree(core, &container, &found);
         } else {
-            container::kill_by_cgroup(&container).await;
+            container::kill_by_cgroup(core, &container).await;
         }
     }
     for id in known.into_keys() {
@@ -137,7 +141,7 @@ async fn agree_with(core: &Arc<Core>, pod: &Pod, monitor: &MonitorClient) -> Res
     Ok(())
 }
 
-fn agree(container: &Container, found: &Found) {
+fn agree(core: &Core, container: &Container, found: &Found) {
     container.cell.note(|record| {
         record.pid = found.pid;
         if let Some(started_at) = found.started_at {
@@ -146,17 +150,15 @@ fn agree(container: &Container, found: &Found) {
         }
     });
     if let (FoundStatus::Exited, Some(exit)) = (found.status, &found.exit) {
-        container.note_exit(ExitRecord::of_process(exit));
+        container.note_exit(core, ExitRecord::of_process(exit));
     }
 }
 
 /// No monitor: whatever the pod ran is gone, or is ended now.
 async fn lost(core: &Arc<Core>, pod: &Arc<Pod>, same_boot: bool) {
-    pod.cell.note(|record| {
-        if record.state == PodState::Ready {
-            record.state.transition(PodState::NotReady);
-        }
-    });
+    if pod.state() == PodState::Ready {
+        pod.no_longer_ready(core);
+    }
     for container in core.containers_of(&pod.id) {
         match container.state() {
             ContainerState::Creating => {
@@ -165,8 +167,11 @@ async fn lost(core: &Arc<Core>, pod: &Arc<Pod>, same_boot: bool) {
                 }
             }
             ContainerState::Exited => {}
-            _ if same_boot => container::kill_by_cgroup(&container).await,
-            _ => container.note_exit(ExitRecord::unknown(crate::time::now(), "the node was rebooted")),
+            _ if same_boot => container::kill_by_cgroup(core, &container).await,
+            _ => container.note_exit(
+                core,
+                ExitRecord::unknown(crate::time::now(), "the node was rebooted"),
+            ),
         }
     }
 }

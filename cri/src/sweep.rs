@@ -10,7 +10,7 @@ use std::time::Duration;
 use pintle_runtime::client::MonitorClient;
 use tokio::time::timeout;
 
-use crate::container::remove_tree;
+use crate::container::{container_of, remove_tree};
 use crate::core::Core;
 use crate::error::Result;
 use crate::task::blocking;
@@ -37,7 +37,7 @@ async fn containers_without_pod(core: &Arc<Core>) {
     for container in core.containers.all() {
         if core.pods.get(&container.pod_id).is_none() {
             tracing::info!(container = container.id, "sweeping up a container without a pod");
-            crate::container::kill_by_cgroup(&container).await;
+            crate::container::kill_by_cgroup(core, &container).await;
             note("container", crate::container::remove(core, &container).await);
         }
     }
@@ -63,6 +63,11 @@ fn sweep_files(core: &Core) -> Result<()> {
     for id in core.images.snapshots() {
         if core.containers.get(&id).is_none() {
             core.images.release(&id)?;
+        }
+    }
+    for id in core.images.views() {
+        if core.containers.get(container_of(&id)).is_none() {
+            core.images.release_view(&id)?;
         }
     }
     Ok(())

@@ -79,7 +79,7 @@ impl Default for Config {
             force_address: false,
             duplicate_detection: false,
             host_local_dir: None,
-            state_dir: PathBuf::from("/var/lib/pintle/net"),
+            state_dir: PathBuf::from("/run/pintle/net"),
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, accept4, socketpair};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::fd::{recv_with_fds, send_with_fds};
+use crate::sys::fd::{own, recv_with_fds, retry, send_with_fds};
 
 /// Error texts are cut to this many bytes, so that a message always fits.
 const MAX_TEXT: usize = 4 * 1024;
@@ -26,6 +26,8 @@ pub(crate) enum Report {
         /// `CLONE_NEW*` of the container's namespaces.
         namespaces: i32,
     },
+    /// The container has hooks; a file with them comes with this message.
+    Hooks {},
     /// The process exists and is the maker's child.
     Init { pid: i32 },
     /// The process is in its cgroup and limited; the stage ends.
@@ -102,6 +104,16 @@ impl Channel {
         self.receive_with(MsgFlags::empty())
     }
 
+    /// The next report, if there is one: the outer None is none yet, the inner one that there will be no more.
+    #[expect(clippy::type_complexity, reason = "as it is received, or not yet")]
+    pub(crate) fn try_receive(&self) -> Result<Option<Option<(Report, Vec<OwnedFd>)>>> {
+        match self.receive_with(MsgFlags::MSG_DONTWAIT) {
+            Ok(received) => Ok(Some(received)),
+            Err(e) if e.errno() == Some(Errno::EAGAIN) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The pid of the process, if it is among the reports that lie there unread. Whoever clones the process and the
     /// process itself report independently, so that a failure may be heard of first.
     pub(crate) fn pending_init(&self) -> Option<Pid> {
@@ -122,6 +134,18 @@ impl Channel {
         let report =
             serde_json::from_slice(&buf[..len]).map_err(|_| Error::sys("decode report", Errno::EPROTO))?;
         Ok(Some((report, fds)))
+    }
+
+    /// Waits on a listening socket until somebody connects who lets this process go; the connection to him.
+    pub(crate) fn accept_release(listener: &OwnedFd) -> Result<Self> {
+        loop {
+            let accepted = retry(|| accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC));
+            let channel = Self(crate::process::above_stdio(own(accepted.call("accept")?))?);
+            // one who has gone again may be followed by another
+            if channel.wait_for_release() {
+                return Ok(channel);
+            }
+        }
     }
 
     /// Lets the init go.

@@ -109,6 +109,14 @@ pub enum Error {
         /// The group's folder.
         path: PathBuf,
     },
+    /// Limits of a group could be changed in part only, and not be put back.
+    #[error("{cause}; not as before: {}", Paths(left))]
+    HalfDone {
+        /// Why the change failed.
+        cause: Box<Error>,
+        /// The control files that now say something else.
+        left: Vec<PathBuf>,
+    },
     /// A process that was to set something up ended without saying why.
     #[error("{what} ended unexpectedly ({status})")]
     Ended {
@@ -128,6 +136,14 @@ pub enum Error {
     Reply {
         /// The request.
         request: &'static str,
+    },
+    /// The request can't be met as things are. The texts are those that callers of other runtimes look for.
+    #[error("{message}")]
+    Refused {
+        /// Its kind.
+        kind: Kind,
+        /// Its text.
+        message: String,
     },
     /// An error that a forked child or a pod's monitor reported.
     #[error("{message}")]
@@ -180,6 +196,18 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Paths in a message.
+struct Paths<'a>(&'a [PathBuf]);
+
+impl fmt::Display for Paths<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, path) in self.0.iter().enumerate() {
+            write!(f, "{}{}", if i == 0 { "" } else { ", " }, path.display())?;
+        }
+        Ok(())
+    }
+}
+
 impl Error {
     /// An I/O error with its verb and path.
     pub fn io(verb: &'static str, path: impl AsRef<Path>, errno: impl Into<ErrnoOf>) -> Self {
@@ -210,12 +238,13 @@ impl Error {
             Self::Exec(_) => Kind::Exec,
             Self::MonitorGone | Self::Frame(_) | Self::Reply { .. } => Kind::Internal,
             Self::Mount { source, .. } => source.kind(),
-            Self::Remote { kind, .. } => *kind,
+            Self::Remote { kind, .. } | Self::Refused { kind, .. } => *kind,
             Self::Io { .. }
             | Self::Sys { .. }
             | Self::Write { .. }
             | Self::Hook { .. }
             | Self::CgroupBusy { .. }
+            | Self::HalfDone { .. }
             | Self::Ended { .. } => Kind::Kernel,
         }
     }
@@ -225,6 +254,7 @@ impl Error {
         match self {
             Self::Io { errno, .. } | Self::Sys { errno, .. } | Self::Write { errno, .. } => Some(*errno),
             Self::Mount { source, .. } => source.errno(),
+            Self::HalfDone { cause, .. } => cause.errno(),
             _ => None,
         }
     }

@@ -9,11 +9,15 @@ pub mod error;
 pub mod log;
 pub mod monitor;
 mod namespace;
+#[cfg(feature = "oci")]
+pub mod oci;
 mod process;
 pub mod protocol;
 pub mod rootfs;
 pub mod sandbox;
+pub mod seal;
 pub mod seccomp;
 mod sys;
+pub mod terminal;
 
 pub use error::{Error, Result};

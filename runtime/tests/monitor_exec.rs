@@ -118,13 +118,19 @@ async fn what_cannot_be_run_is_refused_and_leaves_nothing() {
 async fn a_killed_exec_leaves_no_descendant() {
     let mut pod = Pod::new().await;
     let init = pod.run("c", sleeper()).await;
-    let script = "sleep 1000 & setsid sh -c 'sleep 1000 & wait' & (sleep 1000 & sleep 1000) & wait";
+    // the last one has left the session and lost its parent
+    let script = "sleep 1000 & setsid sh -c 'sleep 1000 & wait' & (sleep 1000 & sleep 1000) & \
+                  setsid sh -c 'sleep 1000 &' & wait";
     let exec = exec_request("c", "tree", &["sh", "-c", script]);
     let mut exec = soon(pod.client.exec(exec, [null(), null(), null()]))
         .await
         .unwrap();
     for _ in 0..1000 {
-        if pod::processes(&pod.bundles[0]).len() >= 7 {
+        let running = pod::processes(&pod.bundles[0]);
+        let is_sleeping = |pid: &&i32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n")
+        };
+        if running.iter().filter(is_sleeping).count() == 6 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -84,7 +84,7 @@ fn the_overlay_is_seen_by_the_container_only() {
         lower: vec![b.path("low1"), b.rootfs()],
         upper: Some(b.path("upper")),
         work: Some(b.path("work")),
-        options: Vec::new(),
+        ..Overlay::default()
     };
     let mut spec = b;
     spec.set("/root/path", json!("mountpoint"));
@@ -140,7 +140,7 @@ fn binds_are_readonly_on_top_or_all_the_way_down() {
     );
     fs::create_dir_all(b.path("data/sub")).unwrap();
     fs::write(b.path("one"), "one\n").unwrap();
-    pintle_runtime::sandbox::mount_shm(&b.path("data/sub"), 1 << 20).unwrap();
+    pintle_runtime::sandbox::mount_shm(&b.path("data/sub"), 1 << 20, (0, 0)).unwrap();
     let data = b.path("data");
     b.add(
         "/mounts",
@@ -259,7 +259,7 @@ fn propagation_is_asked_of_the_source() {
     let b = Bundle::new("true");
     let data = b.path("data");
     fs::create_dir(&data).unwrap();
-    pintle_runtime::sandbox::mount_shm(&data, 1 << 20).unwrap();
+    pintle_runtime::sandbox::mount_shm(&data, 1 << 20, (0, 0)).unwrap();
     let propagate =
         |flags| nix::mount::mount(None::<&str>, &data, None::<&str>, flags, None::<&str>).unwrap();
     propagate(nix::mount::MsFlags::MS_PRIVATE);

@@ -134,7 +134,7 @@ fn shm_is_mounted_once_and_unmounted_as_often_as_one_likes() {
     let b = Bundle::new("");
     let path = b.path("shm");
     for _ in 0..2 {
-        sandbox::mount_shm(&path, 1 << 20).unwrap();
+        sandbox::mount_shm(&path, 1 << 20, (0, 0)).unwrap();
     }
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let lines: Vec<&str> = table

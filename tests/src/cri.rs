@@ -29,6 +29,8 @@ const CALL_LIMIT: Duration = Duration::from_secs(120);
 /// A connected client of both services; clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Cri {
+    /// The connection itself, for calls and messages that k8s-cri doesn't have.
+    pub channel: Channel,
     /// All of `RuntimeService`.
     pub runtime: RuntimeServiceClient<Channel>,
     /// All of `ImageService`.
@@ -53,9 +55,10 @@ impl Cri {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
-            images: ImageServiceClient::new(channel)
+            images: ImageServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
+            channel,
         })
     }
 

@@ -195,6 +195,26 @@ pub(super) const KEYS: &[Key] = &[
         "Address of the server of exec, attach and port-forward. kubelet connects to it; nobody else should.",
     ),
     key("streaming.port", "0", "Its port. 0: any that is free."),
+    key(
+        "streaming.tls_cert",
+        r#""""#,
+        "Certificate chain of the streaming server, as PEM; read again when it changes. Empty: plain HTTP.",
+    ),
+    key(
+        "streaming.tls_key",
+        r#""""#,
+        "Its private key, as PEM. Set both or none.",
+    ),
+    key(
+        "streaming.idle_timeout",
+        "14400",
+        "Seconds after which a session is ended in which nothing was sent either way.",
+    ),
+    key(
+        "streaming.creation_timeout",
+        "30",
+        "Seconds that a client may take to open the streams of its session.",
+    ),
 ];
 
 /// All settings as a configuration file: each with its explanation above it.

@@ -20,6 +20,7 @@ use std::{
     io::ErrorKind,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -132,6 +133,21 @@ pub struct RuntimeConfig {
 pub struct StreamingConfig {
     /// Where the streaming server listens; port 0 for any that is free.
     pub address: SocketAddr,
+    /// Its identity; None for plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// How long a session may be silent.
+    pub idle_timeout: Duration,
+    /// How long a client may take to open its streams.
+    pub creation_timeout: Duration,
+}
+
+/// PEM files of a TLS server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, and those of its issuers.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 impl Config {

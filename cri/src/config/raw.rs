@@ -67,4 +67,8 @@ pub(super) struct RawRuntime {
 pub(super) struct RawStreaming {
     pub(super) address: String,
     pub(super) port: i64,
+    pub(super) tls_cert: String,
+    pub(super) tls_key: String,
+    pub(super) idle_timeout: i64,
+    pub(super) creation_timeout: i64,
 }

@@ -4,12 +4,13 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use ipnet::IpNet;
 
 use super::{
-    CgroupDriver, Config, ConfigError, ImagesConfig, NetworkConfig, RuntimeConfig, StreamingConfig,
+    CgroupDriver, Config, ConfigError, ImagesConfig, NetworkConfig, RuntimeConfig, StreamingConfig, TlsFiles,
     raw::{RawConfig, RawImages, RawNetwork, RawRuntime, RawStreaming},
 };
 use crate::spec::{caps, rlimits};
@@ -193,8 +194,23 @@ fn runtime(raw: RawRuntime) -> Result<RuntimeConfig, ConfigError> {
 fn streaming(raw: &RawStreaming) -> Result<StreamingConfig, ConfigError> {
     let address: IpAddr = parse("streaming.address", &raw.address, "an IP address")?;
     let port = in_range("streaming.port", raw.port, 0, 65535)?;
+    let tls = match (optional(&raw.tls_cert), optional(&raw.tls_key)) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some(TlsFiles {
+            certificate: absolute("streaming.tls_cert", certificate)?,
+            key: absolute("streaming.tls_key", key)?,
+        }),
+        (Some(_), None) => return Err(ConfigError::value("streaming.tls_key", "", "tls_cert needs it")),
+        (None, Some(_)) => return Err(ConfigError::value("streaming.tls_cert", "", "tls_key needs it")),
+    };
+    let seconds = |key, value| {
+        in_range(key, value, 1, 7 * 24 * 3600).map(|seconds| Duration::from_secs(seconds.unsigned_abs()))
+    };
     Ok(StreamingConfig {
         address: SocketAddr::new(address, u16::try_from(port).unwrap_or(0)),
+        tls,
+        idle_timeout: seconds("streaming.idle_timeout", raw.idle_timeout)?,
+        creation_timeout: seconds("streaming.creation_timeout", raw.creation_timeout)?,
     })
 }
 

@@ -133,6 +133,14 @@ const REFUSALS: &[(&str, &str)] = &[
         "streaming.address = \"localhost\": expected an IP address",
     ),
     (
+        "[streaming]\ntls_cert = \"/c.pem\"",
+        "streaming.tls_key = \"\": tls_cert needs it",
+    ),
+    (
+        "[streaming]\nidle_timeout = 0",
+        "streaming.idle_timeout = \"0\": expected 1 to 604800",
+    ),
+    (
         "cgroup_driver = \"systemd\"",
         "cgroup_driver = \"systemd\": the systemd driver can't be had yet; expected auto or cgroupfs",
     ),

@@ -2,7 +2,9 @@
 //!
 //! There is no undo beside these steps: whatever fails, `teardown.rs` takes down what stands.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,13 +14,17 @@ use pintle_runtime::protocol::{CreateContainer, LogTarget, Overlay};
 use pintle_runtime::rootfs::{detached_overlay, read_in_root};
 use pintle_runtime::seccomp;
 
-use super::{Container, ContainerRecord, ContainerState, undo_create, unique_name, volumes};
+use super::{Container, ContainerRecord, ContainerState, image_volumes, undo_create, unique_name, volumes};
 use crate::core::{Core, new_id};
 use crate::error::{Error, IoContext as _, Result};
+use crate::events;
 use crate::pod::{Pod, PodRecord};
-use crate::proto::{ContainerConfig, CreateContainerRequest, LinuxContainerUser, NamespaceMode};
+use crate::proto::{
+    ContainerConfig, ContainerEventType, CreateContainerRequest, LinuxContainerUser, NamespaceMode,
+};
 use crate::spec::{
-    self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, Seccomp, SpecInput, UserDatabase, gather,
+    self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, Seccomp, SpecInput, UserDatabase, UserIds,
+    gather,
 };
 use crate::store::Cell;
 use crate::task::blocking;
@@ -54,10 +60,12 @@ pub async fn create(core: &Arc<Core>, request: CreateContainerRequest) -> Result
     };
     let log_directory = request.sandbox_config.map(|sandbox| sandbox.log_directory);
     let log_path = log_path(log_directory, &pod.cell.get(), &config)?;
+    let image_volumes = image_volumes::ids(core, &config.mounts)?;
     let name = unique_name(metadata, &pod.cell.get().metadata());
     let id = new_id();
     core.container_names.reserve(&name, &id)?;
-    let record = new_record(id, name.clone(), &pod, &image, config, log_path);
+    let mut record = new_record(id, name.clone(), &pod, &image, config, log_path);
+    record.image_volumes = image_volumes;
     let container = match Cell::create(&core.container_records, record) {
         Ok(cell) => Container::new(cell),
         Err(error) => {
@@ -76,6 +84,7 @@ pub async fn create(core: &Arc<Core>, request: CreateContainerRequest) -> Result
         }
         return Err(error);
     }
+    events::of_container(core, ContainerEventType::ContainerCreatedEvent, &container);
     Ok(container.id.clone())
 }
 
@@ -110,6 +119,7 @@ fn new_record(
         user: LinuxContainerUser::default(),
         stop_signal: 0,
         seccomp_filter: None,
+        image_volumes: BTreeMap::new(),
         resources: config
             .linux
             .as_ref()
@@ -166,8 +176,9 @@ async fn set_up(
 }
 
 /// Everything up to the monitor: files, spec and filter. Blocking.
-fn prepare(core: &Core, pod: &Pod, container: &Container, image: &Image) -> Result<CreateContainer> {
+fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) -> Result<CreateContainer> {
     let record = container.cell.get();
+    let ids = pod.cell.get().user_ids();
     let made = translate(core, &pod.cell.get(), &record, image)?;
     let seccomp_filter = seccomp_filter(core, &made)?;
     // The cgroup is known from here on, so that it can be removed whatever happens next.
@@ -179,7 +190,12 @@ fn prepare(core: &Core, pod: &Pod, container: &Container, image: &Image) -> Resu
         record.seccomp_filter.clone_from(&seccomp_filter);
         Ok(())
     })?;
+    relabel(&made)?;
     let snapshot = core.images.snapshot(&record.id, &record.image_id)?;
+    if ids.are_mapped() {
+        shift_owner(&snapshot.upper, ids)?;
+    }
+    core.layers.refresh(container);
     let bundle = core.paths.pod(&record.pod_id).bundle(&record.id);
     write_bundle(&bundle, &made.spec)?;
     Ok(CreateContainer {
@@ -190,11 +206,32 @@ fn prepare(core: &Core, pod: &Pod, container: &Container, image: &Image) -> Resu
             upper: Some(snapshot.upper),
             work: Some(snapshot.work),
             options: Vec::new(),
+            idmap: ids.are_mapped(),
         }),
         seccomp_filter,
         stdin: record.config.stdin,
+        stdin_once: record.config.stdin_once,
         log: log_target(core, &record),
     })
+}
+
+/// Volumes that the container is to reach get its label.
+fn relabel(made: &ContainerSpec) -> Result<()> {
+    let linux = made.spec.linux().as_ref();
+    let Some(label) = linux.and_then(|linux| linux.mount_label().as_deref()) else {
+        return Ok(());
+    };
+    for path in &made.relabel {
+        pintle_runtime::rootfs::relabel(path, label)?;
+    }
+    Ok(())
+}
+
+/// The writable layer's folder is the root that the container sees: it belongs to whom the image says, as the pod has it.
+fn shift_owner(upper: &Path, ids: UserIds) -> Result<()> {
+    let is = fs::metadata(upper).io("stat", upper)?;
+    let (uid, gid) = ids.on_host(is.uid(), is.gid());
+    chown(upper, Some(uid), Some(gid)).io("set owner of", upper)
 }
 
 fn log_target(core: &Core, record: &ContainerRecord) -> Option<LogTarget> {
@@ -214,8 +251,14 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
         .get_or_load(&image.id, || read_users(layers.clone()))?;
     let mut host = gather::host_facts(&record.config, &core.node)?;
     host.target_pid = target_pid(core, record)?;
+    host.image_mounts = image_volumes::prepare(core, record)?;
     let declared = spec::image_volumes(&record.config, &image.config);
-    host.volumes = volumes::make(&core.paths.volumes().join(&record.id), &declared, &layers)?;
+    host.volumes = volumes::make(
+        &core.paths.volumes().join(&record.id),
+        &declared,
+        &layers,
+        pod.user_ids(),
+    )?;
     let hostname = spec::sandbox::hostname(&pod.config, &pod.id, &core.node.hostname);
     let made = spec::container_spec(&SpecInput {
         id: &record.id,
@@ -233,7 +276,7 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
                 hosts: Some(dir.hosts()),
                 shm: dir.shm(),
             },
-            selinux_level: None,
+            selinux_level: pod.selinux_level.as_deref(),
         },
         image: ImageFacts {
             config: &image.config,

@@ -2,11 +2,13 @@
 
 mod create;
 mod exec;
+mod image_volumes;
 mod record;
 mod start;
 mod state;
 mod stop;
 mod teardown;
+mod update;
 mod volumes;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -15,6 +17,7 @@ use oci_spec::runtime::Process;
 use tokio::sync::watch;
 
 pub use create::create;
+pub(crate) use image_volumes::container_of;
 pub use record::{ContainerRecord, ExitRecord, unique_name};
 pub use start::start;
 pub use state::ContainerState;
@@ -22,7 +25,12 @@ pub(crate) use stop::kill_by_cgroup;
 pub use stop::{kill, stop};
 pub(crate) use teardown::remove_tree;
 pub use teardown::{remove, undo_create};
+pub use update::update;
 
+use crate::core::Core;
+use crate::events;
+use crate::proto::ContainerEventType;
+use crate::stats::Meter;
 use crate::store::Cell;
 
 /// A container that this daemon knows.
@@ -36,6 +44,8 @@ pub struct Container {
     pub cell: Cell<ContainerRecord>,
     /// Held by whoever creates, starts or removes it; never by a reader, nor by a stop.
     pub ops: tokio::sync::Mutex<()>,
+    /// What it has used, from one question to the next.
+    pub meter: Meter,
     exited: watch::Sender<bool>,
     stopping: Mutex<Option<stop::Stopping>>,
     process: OnceLock<Arc<Process>>,
@@ -63,6 +73,7 @@ impl Container {
             exited: watch::Sender::new(record.state == ContainerState::Exited),
             cell,
             ops: tokio::sync::Mutex::default(),
+            meter: Meter::default(),
             stopping: Mutex::default(),
             process: OnceLock::new(),
             starting: Mutex::default(),
@@ -80,24 +91,30 @@ impl Container {
     }
 
     /// Its end has come, in this way. The first such word counts.
-    pub fn note_exit(&self, exit: ExitRecord) {
+    pub fn note_exit(&self, core: &Core, exit: ExitRecord) {
+        let mut is_news = false;
         self.cell.note(|record| {
             if record.state.transition(ContainerState::Exited) {
+                is_news = true;
                 if record.started_at == 0 {
                     record.started_at = exit.finished_at;
                 }
                 record.exit = Some(exit);
             }
         });
+        self.meter.group.close();
+        if is_news {
+            events::of_container(core, ContainerEventType::ContainerStoppedEvent, self);
+        }
         self.exited.send_replace(true);
     }
 
     /// The monitor reports its end.
-    pub fn exit_reported(&self, exit: ExitRecord) {
+    pub fn exit_reported(&self, core: &Core, exit: ExitRecord) {
         if let Starting::Yes(reported) = &mut *self.starting.lock().unwrap_or_else(PoisonError::into_inner) {
             *reported = Some(exit);
         } else {
-            self.note_exit(exit);
+            self.note_exit(core, exit);
         }
     }
 

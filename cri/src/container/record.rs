@@ -1,5 +1,6 @@
 //! What is remembered of a container.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,9 @@ pub struct ContainerRecord {
     pub stop_signal: i32,
     /// The compiled seccomp filter of all its processes.
     pub seccomp_filter: Option<PathBuf>,
+    /// The ids of the images that it mounts, by the names that its config has for them.
+    #[serde(default)]
+    pub image_volumes: BTreeMap<String, String>,
     /// The limits in force.
     pub resources: LinuxContainerResources,
 }

@@ -7,6 +7,8 @@ use pintle_runtime::error::Kind;
 use super::{Container, ContainerState, ExitRecord};
 use crate::core::Core;
 use crate::error::{self, Error, Result};
+use crate::events;
+use crate::proto::ContainerEventType;
 
 /// Starts a created container. Returns after its process has exec'd.
 ///
@@ -34,17 +36,22 @@ pub async fn start(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
             record.started_at = started_at;
             record.state.transition(ContainerState::Running);
         });
+        // Before its end can be told.
+        events::of_container(core, ContainerEventType::ContainerStartedEvent, container);
     }
     let ended = container.end_start();
     match started {
         Ok(_) => {
-            ended.into_iter().for_each(|exit| container.note_exit(exit));
+            ended.into_iter().for_each(|exit| container.note_exit(core, exit));
             Ok(())
         }
         // The container is as it was where the monitor refused before it tried, as for a log that can't be opened.
         Err(error) if error.kind() == Kind::Exec || ended.is_some() => {
             let error = Error::from(error);
-            container.note_exit(ExitRecord::start_error(crate::time::now(), error.to_string()));
+            container.note_exit(
+                core,
+                ExitRecord::start_error(crate::time::now(), error.to_string()),
+            );
             Err(error)
         }
         Err(error) => Err(error.into()),

@@ -132,22 +132,22 @@ async fn send(core: &Arc<Core>, container: &Arc<Container>, signal: i32, scope: 
         }
     }
     if signal == SIGKILL {
-        kill_by_cgroup(container).await;
+        kill_by_cgroup(core, container).await;
     }
 }
 
 /// The monitor is lost: whatever is left is in the cgroup, and nobody saw its exit status.
-pub(crate) async fn kill_by_cgroup(container: &Arc<Container>) {
+pub(crate) async fn kill_by_cgroup(core: &Core, container: &Arc<Container>) {
     let cgroup = container.cell.get().cgroup.clone();
     match blocking("killing a cgroup", move || {
         pintle_runtime::cgroup::remove(&cgroup)
     })
     .await
     {
-        Ok(()) => container.note_exit(ExitRecord::unknown(
-            crate::time::now(),
-            "the container's monitor was lost",
-        )),
+        Ok(()) => container.note_exit(
+            core,
+            ExitRecord::unknown(crate::time::now(), "the container's monitor was lost"),
+        ),
         Err(error) => {
             tracing::warn!(container = container.id, %error, "the container's cgroup is not empty yet");
         }

@@ -5,12 +5,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Container, kill};
+use super::{Container, image_volumes, kill};
 use pintle_runtime::Error as RuntimeError;
 use pintle_runtime::error::Kind as ErrorKind;
 
 use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::events;
+use crate::proto::ContainerEventType;
 use crate::task::blocking;
 
 /// Removes a container and all that is its own, except its log. A running one is killed first.
@@ -58,6 +60,9 @@ async fn take_down(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
     }
     container.cell.delete()?;
     core.containers.remove(&container.id);
+    if container.visible() {
+        events::of_container(core, ContainerEventType::ContainerDeletedEvent, container);
+    }
     core.container_names
         .release(&container.cell.get().name, &container.id);
     Ok(())
@@ -68,7 +73,7 @@ fn remove_files(core: &Core, container: &Container) -> Vec<String> {
     let record = container.cell.get();
     let bundle = core.paths.pod(&record.pod_id).bundle(&record.id);
     let volumes = core.paths.volumes().join(&record.id);
-    let steps: [Result<()>; 4] = [
+    let steps: [Result<()>; 5] = [
         match record.cgroup.as_str() {
             "" => Ok(()),
             cgroup => pintle_runtime::cgroup::remove(cgroup).map_err(Error::from),
@@ -76,6 +81,7 @@ fn remove_files(core: &Core, container: &Container) -> Vec<String> {
         remove_tree(&bundle),
         remove_tree(&volumes),
         core.images.release(&record.id).map_err(Error::from),
+        image_volumes::release(core, &record),
     ];
     steps
         .into_iter()

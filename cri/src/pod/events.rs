@@ -24,14 +24,12 @@ fn apply(core: &Core, pod: &Pod, event: Event) {
     match event {
         Event::ContainerExited { id, exit } => {
             if let Some(container) = core.containers.get(&id) {
-                container.exit_reported(ExitRecord::of_process(&exit));
+                container.exit_reported(core, ExitRecord::of_process(&exit));
             }
         }
         Event::SandboxInitExited { .. } => {
             tracing::warn!(pod = pod.id, "the pod's init is gone");
-            pod.cell.note(|record| {
-                record.state.transition(PodState::NotReady);
-            });
+            pod.no_longer_ready(core);
         }
         // Whoever waits for an exec learns of its end from its handle; other events are of newer monitors.
         _ => {}
@@ -49,9 +47,7 @@ async fn monitor_gone(core: &Arc<Core>, pod: &Arc<Pod>) {
         pod = pod.id,
         "the pod's monitor is gone: its containers are killed"
     );
-    pod.cell.note(|record| {
-        record.state.transition(PodState::NotReady);
-    });
+    pod.no_longer_ready(core);
     for container in core.containers_of(&pod.id) {
         container.cell.note(|record| {
             record.state.transition(ContainerState::Unknown);

@@ -1,7 +1,7 @@
 //! The files that a pod's containers see under /etc, and its shared memory.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 
 use crate::error::{IoContext as _, Result};
@@ -19,6 +19,9 @@ const SHM_SIZE: u64 = 64 << 20;
 /// [`crate::error::Error::Io`], or the runtime's.
 pub(super) fn make(dir: &PodDir, record: &PodRecord, node_name: &str) -> Result<()> {
     fs::create_dir_all(dir.path()).io("create folder", dir.path())?;
+    // the pod's root, whom a user namespace makes another than the host's
+    let owner = record.user_ids().root();
+    let write = |path: &Path, text: &str| write(path, text, owner);
     write(
         &dir.hostname(),
         &format!("{}\n", sandbox::hostname(&record.config, &record.id, node_name)),
@@ -31,7 +34,7 @@ pub(super) fn make(dir: &PodDir, record: &PodRecord, node_name: &str) -> Result<
     // kubelet mounts a file of its own for pods with a network of their own; others get the node's names.
     write(&dir.hosts(), &host_file("/etc/hosts")?)?;
     if record.namespace_options().ipc != crate::proto::NamespaceMode::Node as i32 {
-        pintle_runtime::sandbox::mount_shm(&dir.shm(), SHM_SIZE)?;
+        pintle_runtime::sandbox::mount_shm(&dir.shm(), SHM_SIZE, owner)?;
     }
     Ok(())
 }
@@ -45,7 +48,8 @@ fn host_file(path: &str) -> Result<String> {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+fn write(path: &Path, text: &str, (uid, gid): (u32, u32)) -> Result<()> {
     fs::write(path, text).io("write", path)?;
+    chown(path, Some(uid), Some(gid)).io("set owner of", path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).io("set mode of", path)
 }

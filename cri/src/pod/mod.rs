@@ -18,7 +18,10 @@ pub use run::{InFlight, run};
 pub use state::PodState;
 pub use teardown::{remove, stop};
 
+use crate::core::Core;
 use crate::error::{Error, Kind, Result};
+use crate::proto::ContainerEventType;
+use crate::stats::Group;
 use crate::store::Cell;
 
 /// A pod sandbox that this daemon knows.
@@ -30,6 +33,8 @@ pub struct Pod {
     pub cell: Cell<PodRecord>,
     /// Held by whoever sets it up or takes it down; never by a reader.
     pub ops: tokio::sync::Mutex<()>,
+    /// Its cgroup, as it is looked at.
+    pub group: Group,
     monitor: RwLock<Option<MonitorClient>>,
 }
 
@@ -40,6 +45,7 @@ impl Pod {
             id: cell.get().id.clone(),
             cell,
             ops: tokio::sync::Mutex::default(),
+            group: Group::default(),
             monitor: RwLock::default(),
         })
     }
@@ -84,6 +90,19 @@ impl Pod {
             Ok(())
         } else {
             Err(self.wrong_state("ready"))
+        }
+    }
+
+    /// It is not ready any more, or will not become so.
+    pub fn no_longer_ready(&self, core: &Core) {
+        let mut is_news = false;
+        self.cell.note(|record| {
+            is_news = record.state == PodState::Ready;
+            record.state.transition(PodState::NotReady);
+        });
+        self.group.close();
+        if is_news {
+            crate::events::of_pod(core, ContainerEventType::ContainerStoppedEvent, self);
         }
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::PodState;
 use crate::error::{Error, Kind, Result};
 use crate::proto::{NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata};
+use crate::spec::UserIds;
 use crate::store::Record;
 
 /// A pod sandbox, as it lies on disk.
@@ -16,7 +17,7 @@ pub struct PodRecord {
     pub id: String,
     /// The boot during which it was made: its namespaces and processes end with that boot.
     pub boot_id: String,
-    /// RunPodSandbox's config, as it came.
+    /// RunPodSandbox's config, as it came, with the resources that UpdatePodSandboxResources told of since.
     pub config: PodSandboxConfig,
     /// RunPodSandbox's handler, as it came.
     pub runtime_handler: String,
@@ -30,6 +31,9 @@ pub struct PodRecord {
     pub ips: Vec<IpAddr>,
     /// The cgroup under which its containers' cgroups lie, relative to the hierarchies' roots.
     pub cgroup_parent: String,
+    /// The SELinux level that tells its containers from those of other pods; None without SELinux.
+    #[serde(default)]
+    pub selinux_level: Option<String>,
 }
 
 /// Who is in charge of a pod's network.
@@ -65,6 +69,11 @@ impl PodRecord {
         security
             .and_then(|s| s.namespace_options.clone())
             .unwrap_or_default()
+    }
+
+    /// How the ids of its containers lie on the host.
+    pub fn user_ids(&self) -> UserIds {
+        UserIds::new(&self.namespace_options())
     }
 
     /// Whether the pod uses the network of its node.

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use super::{Pod, PodNetworkRecord, PodRecord, PodState, setup, teardown, unique_name};
 use crate::core::{Core, new_id};
 use crate::error::{Error, Kind, Result};
-use crate::proto::RunPodSandboxRequest;
+use crate::events;
+use crate::proto::{ContainerEventType, RunPodSandboxRequest};
 use crate::spec::sandbox;
 use crate::store::Cell;
 
@@ -138,6 +139,8 @@ async fn create(core: &Arc<Core>, name: &str, creation: &Creation) -> Result<()>
         }
         return Err(error);
     }
+    events::of_pod(core, ContainerEventType::ContainerCreatedEvent, &pod);
+    events::of_pod(core, ContainerEventType::ContainerStartedEvent, &pod);
     Ok(())
 }
 
@@ -154,10 +157,21 @@ fn record(core: &Core, creation: &Creation) -> Result<Arc<Pod>> {
         network: PodNetworkRecord::None,
         ips: Vec::new(),
         cgroup_parent,
+        selinux_level: core.node.selinux.then(|| selinux_level(core)),
         config,
     };
     if !record.host_network() {
         record.network = core.network.choose();
     }
     Ok(Pod::new(Cell::create(&core.pod_records, record)?))
+}
+
+/// A level that no other pod has: two categories by chance, again while they are taken.
+fn selinux_level(core: &Core) -> String {
+    let pods = core.pods.all();
+    let taken: Vec<_> = pods
+        .iter()
+        .filter_map(|pod| pod.cell.get().selinux_level.clone())
+        .collect();
+    sandbox::free_level(|level| taken.iter().any(|other| other == level))
 }

@@ -8,6 +8,8 @@ use crate::container;
 use crate::container::ContainerState;
 use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::events;
+use crate::proto::ContainerEventType;
 use crate::task::blocking;
 
 /// Stops a sandbox: containers, monitor, network, namespaces. Its records stay.
@@ -45,6 +47,9 @@ pub async fn remove(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     blocking("removing a pod", move || remove_files(&at, &what)).await?;
     pod.cell.delete()?;
     core.pods.remove(&pod.id);
+    if pod.visible() {
+        events::of_pod(core, ContainerEventType::ContainerDeletedEvent, pod);
+    }
     let name = super::unique_name(&pod.cell.get().metadata());
     core.in_flight.forget(&name, &pod.id);
     core.pod_names.release(&name, &pod.id);
@@ -54,11 +59,9 @@ pub async fn remove(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
 /// The way down. The caller holds `ops`.
 async fn take_down(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     // First, so that a container that is being created meanwhile sees that its sandbox is going.
-    pod.cell.note(|record| {
-        if record.state == PodState::Ready {
-            record.state.transition(PodState::NotReady);
-        }
-    });
+    if pod.state() == PodState::Ready {
+        pod.no_longer_ready(core);
+    }
     let mut left = end_containers(core, pod).await;
     end_monitor(pod, &mut left).await;
     if let Err(error) = detach_network(core, pod).await {

@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::error::Result;
 use crate::proto::{
     ContainerResources, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse, ContainerUser,
-    ImageSpec,
+    ImageSpec, Mount,
 };
 use crate::spec::signal;
 
@@ -27,7 +27,7 @@ pub(super) async fn container_status(
     })
 }
 
-fn status(record: &ContainerRecord) -> ContainerStatus {
+pub(super) fn status(record: &ContainerRecord) -> ContainerStatus {
     let exit = record.exit.as_ref();
     ContainerStatus {
         id: record.id.clone(),
@@ -46,7 +46,12 @@ fn status(record: &ContainerRecord) -> ContainerStatus {
         message: exit.map(|exit| exit.message.clone()).unwrap_or_default(),
         labels: record.config.labels.clone(),
         annotations: record.config.annotations.clone(),
-        mounts: record.config.mounts.clone(),
+        mounts: record
+            .config
+            .mounts
+            .iter()
+            .map(|mount| shown(record, mount))
+            .collect(),
         log_path: record.log_path.clone(),
         resources: Some(ContainerResources {
             linux: Some(record.resources.clone()),
@@ -58,6 +63,17 @@ fn status(record: &ContainerRecord) -> ContainerStatus {
         }),
         stop_signal: signal::to_proto(record.stop_signal) as i32,
     }
+}
+
+/// A mount as it was asked for; an image volume with the image that it turned out to be.
+fn shown(record: &ContainerRecord, mount: &Mount) -> Mount {
+    let mut mount = mount.clone();
+    if let Some(image) = &mut mount.image
+        && let Some(id) = record.image_volumes.get(&image.image)
+    {
+        image.image_ref.clone_from(id);
+    }
+    mount
 }
 
 /// What `crictl inspect` shows besides; device plugins and test tools read `pid` and `runtimeSpec`.

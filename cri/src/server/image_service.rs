@@ -1,22 +1,17 @@
-//! The table of ImageService: each RPC leads to the file of its name. What isn't done yet answers `Unimplemented`.
+//! The table of ImageService: each RPC leads to the file of its name.
 
 use tonic::{Request, Response, Status};
 
+use super::stream_lists::{self, Parts};
 use super::{Service, image_fs_info, image_status, list_images, pull_image, remove_image};
 use crate::error::Result;
 use crate::proto::image_service_server::ImageService;
 use crate::proto::*;
 
-/// The streams of RPCs that aren't done yet.
-type NoStream<T> = tokio_stream::Empty<Result<T, Status>>;
 type Answer<T> = Result<Response<T>, Status>;
 
 fn reply<T>(done: Result<T>) -> Answer<T> {
     done.map(Response::new).map_err(Status::from)
-}
-
-fn not_done<T>(rpc: &str) -> Result<T, Status> {
-    Err(Status::unimplemented(format!("{rpc} is not done yet")))
 }
 
 #[tonic::async_trait]
@@ -41,8 +36,8 @@ impl ImageService for Service {
         reply(image_fs_info::image_fs_info(&self.core, request.into_inner()).await)
     }
 
-    type StreamImagesStream = NoStream<StreamImagesResponse>;
-    async fn stream_images(&self, _: Request<StreamImagesRequest>) -> Answer<Self::StreamImagesStream> {
-        not_done("StreamImages")
+    type StreamImagesStream = Parts<StreamImagesResponse>;
+    async fn stream_images(&self, request: Request<StreamImagesRequest>) -> Answer<Self::StreamImagesStream> {
+        reply(stream_lists::images(&self.core, request.into_inner()).await)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::container_status;
 use crate::core::Core;
 use crate::error::Result;
 use crate::pod::{Pod, PodRecord};
@@ -16,7 +17,10 @@ pub(super) async fn pod_sandbox_status(
     request: PodSandboxStatusRequest,
 ) -> Result<PodSandboxStatusResponse> {
     let pod = core.pod(&request.pod_sandbox_id)?;
+    // Before the look: what happens after it is told by a later event.
+    let timestamp = core.events.now();
     let record = pod.cell.get();
+    let containers = core.containers_of(&pod.id);
     Ok(PodSandboxStatusResponse {
         status: Some(status(&record)),
         info: if request.verbose {
@@ -24,12 +28,16 @@ pub(super) async fn pod_sandbox_status(
         } else {
             BTreeMap::new()
         },
-        containers_statuses: Vec::new(),
-        timestamp: 0,
+        containers_statuses: containers
+            .iter()
+            .filter(|container| container.visible())
+            .map(|container| container_status::status(&container.cell.get()))
+            .collect(),
+        timestamp,
     })
 }
 
-fn status(record: &PodRecord) -> PodSandboxStatus {
+pub(super) fn status(record: &PodRecord) -> PodSandboxStatus {
     let mut ips = record.ips.iter().map(ToString::to_string);
     PodSandboxStatus {
         id: record.id.clone(),
@@ -60,6 +68,31 @@ fn info(core: &Core, pod: &Pod, record: &PodRecord) -> BTreeMap<String, String> 
         "cgroupParent": record.cgroup_parent,
         "network": record.network,
         "stateDir": core.paths.pod(&record.id).path(),
+        "runtimeSpec": {
+            "hostname": record.config.hostname,
+            "annotations": record.config.annotations,
+            "linux": {
+                "cgroupsPath": core.sandbox_cgroup(record),
+                "namespaces": namespaces(core, record),
+            },
+        },
     });
     BTreeMap::from([("info".to_owned(), info.to_string())])
+}
+
+/// The pod's pinned namespaces, in the runtime spec's words: network tools look for the path of `network`.
+fn namespaces(core: &Core, record: &PodRecord) -> Vec<serde_json::Value> {
+    let dir = core.paths.pod(&record.id);
+    let kinds = [
+        ("network", "net"),
+        ("ipc", "ipc"),
+        ("uts", "uts"),
+        ("user", "user"),
+        ("pid", "pid"),
+    ];
+    let pinned = kinds.into_iter().map(|(kind, file)| (kind, dir.namespace(file)));
+    pinned
+        .filter(|(_, path)| path.exists())
+        .map(|(kind, path)| serde_json::json!({ "type": kind, "path": path }))
+        .collect()
 }

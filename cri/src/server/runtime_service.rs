@@ -2,17 +2,18 @@
 
 use tonic::{Request, Response, Status};
 
+use super::stream_lists::Parts;
 use super::{
-    Service, container_status, create_container, exec_sync, list_containers, list_pod_sandbox,
-    pod_sandbox_status, remove_container, remove_pod_sandbox, reopen_container_log, run_pod_sandbox,
-    runtime_config, start_container, status, stop_container, stop_pod_sandbox, version,
+    Service, attach, container_stats, container_status, create_container, exec, exec_sync,
+    get_container_events, list_containers, list_pod_sandbox, pod_sandbox_metrics, pod_sandbox_stats,
+    pod_sandbox_status, port_forward, remove_container, remove_pod_sandbox, reopen_container_log,
+    run_pod_sandbox, runtime_config, start_container, status, stop_container, stop_pod_sandbox, stream_lists,
+    update_container_resources, update_pod_sandbox_resources, version,
 };
 use crate::error::Result;
 use crate::proto::runtime_service_server::RuntimeService;
 use crate::proto::*;
 
-/// The streams of RPCs that aren't done yet.
-type NoStream<T> = tokio_stream::Empty<Result<T, Status>>;
 type Answer<T> = Result<Response<T>, Status>;
 
 fn reply<T>(done: Result<T>) -> Answer<T> {
@@ -126,77 +127,83 @@ impl RuntimeService for Service {
         reply(runtime_config::get(&self.core, request.into_inner()).await)
     }
 
-    type StreamPodSandboxesStream = NoStream<StreamPodSandboxesResponse>;
+    type StreamPodSandboxesStream = Parts<StreamPodSandboxesResponse>;
     async fn stream_pod_sandboxes(
         &self,
-        _: Request<StreamPodSandboxesRequest>,
+        request: Request<StreamPodSandboxesRequest>,
     ) -> Answer<Self::StreamPodSandboxesStream> {
-        not_done("StreamPodSandboxes")
+        reply(stream_lists::pod_sandboxes(&self.core, request.into_inner()).await)
     }
 
-    type StreamContainersStream = NoStream<StreamContainersResponse>;
+    type StreamContainersStream = Parts<StreamContainersResponse>;
     async fn stream_containers(
         &self,
-        _: Request<StreamContainersRequest>,
+        request: Request<StreamContainersRequest>,
     ) -> Answer<Self::StreamContainersStream> {
-        not_done("StreamContainers")
+        reply(stream_lists::containers(&self.core, request.into_inner()).await)
     }
 
     async fn update_container_resources(
         &self,
-        _: Request<UpdateContainerResourcesRequest>,
+        request: Request<UpdateContainerResourcesRequest>,
     ) -> Answer<UpdateContainerResourcesResponse> {
-        not_done("UpdateContainerResources")
+        reply(update_container_resources::update_container_resources(&self.core, request.into_inner()).await)
     }
 
-    async fn exec(&self, _: Request<ExecRequest>) -> Answer<ExecResponse> {
-        not_done("Exec")
+    async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecResponse> {
+        reply(exec::exec(&self.core, request.into_inner()).await)
     }
 
-    async fn attach(&self, _: Request<AttachRequest>) -> Answer<AttachResponse> {
-        not_done("Attach")
+    async fn attach(&self, request: Request<AttachRequest>) -> Answer<AttachResponse> {
+        reply(attach::attach(&self.core, request.into_inner()).await)
     }
 
-    async fn port_forward(&self, _: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
-        not_done("PortForward")
+    async fn port_forward(&self, request: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
+        reply(port_forward::port_forward(&self.core, request.into_inner()).await)
     }
 
-    async fn container_stats(&self, _: Request<ContainerStatsRequest>) -> Answer<ContainerStatsResponse> {
-        not_done("ContainerStats")
+    async fn container_stats(
+        &self,
+        request: Request<ContainerStatsRequest>,
+    ) -> Answer<ContainerStatsResponse> {
+        reply(container_stats::container_stats(&self.core, request.into_inner()).await)
     }
 
     async fn list_container_stats(
         &self,
-        _: Request<ListContainerStatsRequest>,
+        request: Request<ListContainerStatsRequest>,
     ) -> Answer<ListContainerStatsResponse> {
-        not_done("ListContainerStats")
+        reply(container_stats::list_container_stats(&self.core, request.into_inner()).await)
     }
 
-    type StreamContainerStatsStream = NoStream<StreamContainerStatsResponse>;
+    type StreamContainerStatsStream = Parts<StreamContainerStatsResponse>;
     async fn stream_container_stats(
         &self,
-        _: Request<StreamContainerStatsRequest>,
+        request: Request<StreamContainerStatsRequest>,
     ) -> Answer<Self::StreamContainerStatsStream> {
-        not_done("StreamContainerStats")
+        reply(stream_lists::container_stats(&self.core, request.into_inner()).await)
     }
 
-    async fn pod_sandbox_stats(&self, _: Request<PodSandboxStatsRequest>) -> Answer<PodSandboxStatsResponse> {
-        not_done("PodSandboxStats")
+    async fn pod_sandbox_stats(
+        &self,
+        request: Request<PodSandboxStatsRequest>,
+    ) -> Answer<PodSandboxStatsResponse> {
+        reply(pod_sandbox_stats::pod_sandbox_stats(&self.core, request.into_inner()).await)
     }
 
     async fn list_pod_sandbox_stats(
         &self,
-        _: Request<ListPodSandboxStatsRequest>,
+        request: Request<ListPodSandboxStatsRequest>,
     ) -> Answer<ListPodSandboxStatsResponse> {
-        not_done("ListPodSandboxStats")
+        reply(pod_sandbox_stats::list_pod_sandbox_stats(&self.core, request.into_inner()).await)
     }
 
-    type StreamPodSandboxStatsStream = NoStream<StreamPodSandboxStatsResponse>;
+    type StreamPodSandboxStatsStream = Parts<StreamPodSandboxStatsResponse>;
     async fn stream_pod_sandbox_stats(
         &self,
-        _: Request<StreamPodSandboxStatsRequest>,
+        request: Request<StreamPodSandboxStatsRequest>,
     ) -> Answer<Self::StreamPodSandboxStatsStream> {
-        not_done("StreamPodSandboxStats")
+        reply(stream_lists::pod_sandbox_stats(&self.core, request.into_inner()).await)
     }
 
     async fn checkpoint_container(
@@ -214,40 +221,43 @@ impl RuntimeService for Service {
         not_done("RestorePod")
     }
 
-    type GetContainerEventsStream = NoStream<ContainerEventResponse>;
+    type GetContainerEventsStream = get_container_events::EventStream;
     async fn get_container_events(
         &self,
-        _: Request<GetEventsRequest>,
+        request: Request<GetEventsRequest>,
     ) -> Answer<Self::GetContainerEventsStream> {
-        not_done("GetContainerEvents")
+        get_container_events::get_container_events(&self.core, request.metadata()).map_err(Status::from)
     }
 
     async fn list_metric_descriptors(
         &self,
-        _: Request<ListMetricDescriptorsRequest>,
+        request: Request<ListMetricDescriptorsRequest>,
     ) -> Answer<ListMetricDescriptorsResponse> {
-        not_done("ListMetricDescriptors")
+        reply(pod_sandbox_metrics::list_metric_descriptors(&self.core, request.into_inner()).await)
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
-        _: Request<ListPodSandboxMetricsRequest>,
+        request: Request<ListPodSandboxMetricsRequest>,
     ) -> Answer<ListPodSandboxMetricsResponse> {
-        not_done("ListPodSandboxMetrics")
+        reply(pod_sandbox_metrics::list_pod_sandbox_metrics(&self.core, request.into_inner()).await)
     }
 
-    type StreamPodSandboxMetricsStream = NoStream<StreamPodSandboxMetricsResponse>;
+    type StreamPodSandboxMetricsStream = Parts<StreamPodSandboxMetricsResponse>;
     async fn stream_pod_sandbox_metrics(
         &self,
-        _: Request<StreamPodSandboxMetricsRequest>,
+        request: Request<StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        not_done("StreamPodSandboxMetrics")
+        reply(stream_lists::pod_sandbox_metrics(&self.core, request.into_inner()).await)
     }
 
     async fn update_pod_sandbox_resources(
         &self,
-        _: Request<UpdatePodSandboxResourcesRequest>,
+        request: Request<UpdatePodSandboxResourcesRequest>,
     ) -> Answer<UpdatePodSandboxResourcesResponse> {
-        not_done("UpdatePodSandboxResources")
+        reply(
+            update_pod_sandbox_resources::update_pod_sandbox_resources(&self.core, request.into_inner())
+                .await,
+        )
     }
 }

@@ -27,8 +27,8 @@ pub(super) async fn status(core: &Arc<Core>, request: StatusRequest) -> Result<S
         runtime_handlers: handlers(core),
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
-            mount_options: false,
+            user_namespaces_host_network: core.node.user_namespaces,
+            mount_options: true,
         }),
     })
 }
@@ -48,7 +48,7 @@ fn condition(kind: &str, failure: Option<(&str, String)>) -> RuntimeCondition {
 fn handlers(core: &Core) -> Vec<RuntimeHandler> {
     let features = RuntimeHandlerFeatures {
         recursive_read_only_mounts: core.node.recursive_read_only,
-        user_namespaces: false,
+        user_namespaces: core.node.user_namespaces,
     };
     std::iter::once("")
         .chain(core.config.handlers())
@@ -61,7 +61,9 @@ fn handlers(core: &Core) -> Vec<RuntimeHandler> {
 
 fn info(core: &Core) -> BTreeMap<String, String> {
     let config = serde_json::json!({
-        "stateDir": core.paths.state(),
+        // Test suites try on the parent of this folder what the file system of root file systems can do.
+        "stateDir": core.paths.root(),
+        "runDir": core.paths.state(),
         "rootDir": core.paths.root(),
         "cgroupDriver": core.node.cgroup_driver.as_str_name(),
         "runtimeHandlers": core.config.handlers().collect::<Vec<_>>(),

@@ -150,9 +150,6 @@ fn image_mount(
     };
     match source.ok_or_else(|| failed("it has not been prepared"))? {
         ImageMount::Path(path) => Ok(bind(path)),
-        ImageMount::Layers(_) if !sub_path.is_empty() => {
-            Err(failed("its image_sub_path has not been resolved"))
-        }
         ImageMount::Layers(layers) => match layers.as_slice() {
             [] => Err(failed("it has no layers")),
             [only] => Ok(bind(only)),

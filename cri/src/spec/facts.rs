@@ -170,9 +170,9 @@ pub enum SourcePropagation {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageMount {
-    /// Layers, the topmost first.
+    /// Layers, the topmost first; or, with a sub path, the folder in each layer that has it.
     Layers(Vec<PathBuf>),
-    /// A file or folder within the mounted image.
+    /// A file within the image.
     Path(PathBuf),
 }
 

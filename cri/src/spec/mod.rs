@@ -43,6 +43,7 @@ pub use facts::{
     SandboxFacts, SandboxFiles, SourcePropagation, SpecInput, image_mount_key,
 };
 pub use mounts::image_volumes;
+pub use sandbox::UserIds;
 pub use security::{APPARMOR_DEFAULT, Seccomp};
 pub use users::{UserDatabase, UserDbCache};
 

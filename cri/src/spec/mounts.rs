@@ -24,9 +24,17 @@ pub(super) struct Mounts {
 /// All mounts of a container.
 pub(super) fn mounts(input: &SpecInput<'_>, privileged: bool, readonly: bool) -> Result<Mounts, SpecError> {
     let mut result = binds::config_mounts(input)?;
+    let mut ours = sandbox_files(input, readonly);
+    ours.extend(volumes(input)?);
+    if input.node.selinux {
+        let sources = ours.iter().filter_map(|mount| mount.source().clone());
+        result.relabel.extend(sources);
+        if namespaces::of_sandbox(input.sandbox.config).ipc() != NamespaceMode::Node {
+            result.relabel.push(input.sandbox.files.shm.clone());
+        }
+    }
     let mut all = defaults(input, privileged);
-    all.extend(sandbox_files(input, readonly));
-    all.extend(volumes(input)?);
+    all.extend(ours);
     // What the config mounts takes the place of ours; over a /dev of its own nothing else is laid.
     let own: Vec<PathBuf> = result
         .mounts

@@ -47,6 +47,30 @@ pub(super) fn labels(input: &SpecInput<'_>, privileged: bool) -> Result<Option<L
     }))
 }
 
+/// Categories of a policy with MCS.
+const CATEGORIES: u16 = 1024;
+
+/// As many pairs are tried at random; there are half a million.
+const ATTEMPTS: u32 = 10_000;
+
+/// A level of two categories that isn't taken, as `s0:c7,c300`.
+pub fn free_level(taken: impl Fn(&str) -> bool) -> String {
+    let mut level = String::from("s0");
+    for _ in 0..ATTEMPTS {
+        let mut random = [0; 4];
+        // getrandom(2) can't fail for a few bytes on the kernels that have what containers need.
+        getrandom::fill(&mut random).expect("the kernel has random numbers");
+        let pair =
+            [[random[0], random[1]], [random[2], random[3]]].map(|b| u16::from_le_bytes(b) % CATEGORIES);
+        let (low, high) = (pair[0].min(pair[1]), pair[0].max(pair[1]));
+        level = format!("s0:c{low},c{high}");
+        if low != high && !taken(&level) {
+            break;
+        }
+    }
+    level
+}
+
 fn check(options: &SeLinuxOption) -> Result<(), SpecError> {
     for (field, text) in [
         ("selinux_options.user", &options.user),
@@ -120,6 +144,14 @@ mod tests {
             "gibberish",
         ] {
             assert!(!is_level(level), "{level}");
+        }
+    }
+
+    #[test]
+    fn free_levels_are_levels_and_never_taken_ones() {
+        for _ in 0..100 {
+            let level = free_level(|level| !level.contains(",c9"));
+            assert!(is_level(&level) && level.contains(",c9"), "{level}");
         }
     }
 

@@ -8,6 +8,10 @@ use pintle_runtime::monitor::{self, Options};
 const USAGE: &str = "usage: pintle-monitor --dir <pod's folder> --id <pod>";
 
 fn main() -> ExitCode {
+    if let Err(error) = pintle_runtime::seal::protect_own_program() {
+        eprintln!("pintle-monitor: {error}");
+        return ExitCode::FAILURE;
+    }
     let options = match parse(std::env::args_os().skip(1)) {
         Ok(options) => options,
         Err(why) => {

@@ -9,9 +9,12 @@
 //! anew for every group, and has neither `cgroup.kill`, nor hybrid hosts, nor marks on the parents that it makes.
 
 mod devices;
+mod entry;
 mod file;
 mod hierarchy;
 mod remove;
+mod stats;
+mod update;
 mod v1;
 mod v2;
 
@@ -20,7 +23,13 @@ use std::path::{Component, Path, PathBuf};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
+pub(crate) use entry::Entry;
 pub use hierarchy::{Hierarchy, Mode, detect, hierarchies};
+pub use stats::{
+    Cpu, Depth, Device, Hugetlb, Memory, Pids, Pressure, Psi, Reader, Stall, Stats, Swap, Throttling,
+};
+
+pub use update::ControlFile;
 
 use crate::error::{Error, Result};
 
@@ -30,12 +39,19 @@ pub trait Manager {
     fn create(&self, path: &Path) -> Result<()>;
     /// Applies limits. What isn't given stays as it is.
     fn apply(&self, path: &Path, resources: &LinuxResources) -> Result<Vec<String>>;
+    /// Frees memory where a new limit is below what is used; fails where that doesn't suffice, before the kernel kills
+    /// for it.
+    fn make_room(&self, path: &Path, resources: &LinuxResources) -> Result<()>;
+    /// The files that [`Manager::apply`] would write for these limits, as far as it can be known.
+    fn control_files(&self, path: &Path, resources: &LinuxResources) -> Vec<ControlFile>;
     /// Sets which devices may be used: everything is denied but what the rules and the standard devices allow.
     fn apply_devices(&self, path: &Path, resources: &LinuxResources) -> Result<()>;
     /// Moves a process into the group; pid 0 is the caller.
     fn join(&self, path: &Path, pid: Pid) -> Result<()>;
     /// Processes of the group and of all below it.
     fn processes(&self, path: &Path) -> Result<Vec<Pid>>;
+    /// What the group and those below it have used.
+    fn stats(&self, of: &mut Reader, depth: Depth) -> Result<Stats>;
     /// How many processes of the group itself the kernel has killed for lack of memory.
     fn oom_kills(&self, path: &Path) -> u64;
     /// Stops or resumes all processes.
@@ -125,6 +141,19 @@ impl Handle {
         manager().oom_kills(&self.path)
     }
 
+    /// What the group and those below it have used.
+    ///
+    /// # Errors
+    /// Errno ENOENT or ENODEV where there is no such group, or no longer.
+    pub fn stats(&self, depth: Depth) -> Result<Stats> {
+        self.reader().stats(depth)
+    }
+
+    /// Reads the group's statistics again and again; nothing is opened yet.
+    pub fn reader(&self) -> Reader {
+        Reader::new(&self.path)
+    }
+
     /// Kills what is inside and removes the group, see [`remove`].
     pub fn remove(&self) -> Result<()> {
         remove::remove(manager(), &self.path)
@@ -135,14 +164,28 @@ impl Handle {
         manager().processes(&self.path)
     }
 
-    /// Moves a process into the group; pid 0 is the caller.
+    /// Moves a process into the group; pid 0 is the caller. On a busy host this takes long, see [`Handle::entry`].
     pub fn join(&self, pid: Pid) -> Result<()> {
         manager().join(&self.path, pid)
+    }
+
+    /// Opens the doors through which a process can enter by itself at once. The group must exist.
+    pub(crate) fn entry(&self) -> Result<Entry> {
+        Entry::open(&self.path)
     }
 
     /// Sets or changes limits other than devices; what isn't given stays. Returns warnings.
     pub fn update(&self, resources: &LinuxResources) -> Result<Vec<String>> {
         manager().apply(&self.path, resources)
+    }
+
+    /// As [`Handle::update`] of a group that lives: all limits change, or none does. A limit of memory below what is in
+    /// use and can't be had back is refused.
+    ///
+    /// # Errors
+    /// [`Error::HalfDone`] where not even the former limits could be set again.
+    pub fn change(&self, resources: &LinuxResources) -> Result<Vec<String>> {
+        update::update(manager(), &self.path, resources)
     }
 
     /// Stops or resumes all processes.

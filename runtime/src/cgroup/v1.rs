@@ -1,6 +1,7 @@
 //! cgroup v1: a hierarchy for each controller, and the cgroup2 tree beside them on hybrid hosts.
 
 mod resources;
+mod stats;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
 use super::hierarchy::{Hierarchy, hierarchies, v1_folder};
-use super::{Manager, devices, file, remove};
+use super::{ControlFile, Depth, Manager, Reader, Stats, devices, file, remove};
 use crate::error::{Context, Error, Result};
 
 pub(super) struct V1;
@@ -29,6 +30,14 @@ impl Manager for V1 {
 
     fn apply(&self, path: &Path, resources: &LinuxResources) -> Result<Vec<String>> {
         resources::apply(path, resources)
+    }
+
+    fn make_room(&self, _: &Path, _: &LinuxResources) -> Result<()> {
+        Ok(()) // v1 frees what it can when the limit is written, and refuses (EBUSY) where that doesn't suffice
+    }
+
+    fn control_files(&self, path: &Path, resources: &LinuxResources) -> Vec<ControlFile> {
+        resources::control_files(path, resources)
     }
 
     fn apply_devices(&self, path: &Path, resources: &LinuxResources) -> Result<()> {
@@ -84,6 +93,10 @@ impl Manager for V1 {
         pids.sort_unstable();
         pids.dedup();
         Ok(pids)
+    }
+
+    fn stats(&self, of: &mut Reader, depth: Depth) -> Result<Stats> {
+        stats::read(of, depth)
     }
 
     fn oom_kills(&self, path: &Path) -> u64 {

@@ -2,6 +2,7 @@
 
 mod bpf;
 mod resources;
+mod stats;
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,10 @@ use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
 use super::hierarchy::{ROOT, hierarchies};
-use super::{Manager, devices, file, remove};
+use super::{ControlFile, Depth, Manager, Reader, Stats, devices, file, remove};
 use crate::error::Result;
+
+pub(super) use stats::read_pressure;
 
 pub(super) struct V2;
 
@@ -22,6 +25,14 @@ impl Manager for V2 {
 
     fn apply(&self, path: &Path, resources: &LinuxResources) -> Result<Vec<String>> {
         resources::apply(&mount().join(path), resources)
+    }
+
+    fn make_room(&self, path: &Path, resources: &LinuxResources) -> Result<()> {
+        resources::make_room(&mount().join(path), resources)
+    }
+
+    fn control_files(&self, path: &Path, resources: &LinuxResources) -> Vec<ControlFile> {
+        resources::control_files(&mount().join(path), resources)
     }
 
     fn apply_devices(&self, path: &Path, resources: &LinuxResources) -> Result<()> {
@@ -37,6 +48,10 @@ impl Manager for V2 {
         let mut pids = Vec::new();
         remove::collect_processes(&mount().join(path), &mut pids)?;
         Ok(pids)
+    }
+
+    fn stats(&self, of: &mut Reader, depth: Depth) -> Result<Stats> {
+        stats::read(of, depth)
     }
 
     fn oom_kills(&self, path: &Path) -> u64 {

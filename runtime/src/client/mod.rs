@@ -145,6 +145,59 @@ impl MonitorClient {
         ExecHandle::start(&self.link, request, stdio).await
     }
 
+    /// Runs a further process on a new terminal of the container's devpts, of the size in `process.consoleSize` if that
+    /// is given; `process.terminal` must be true. The terminal's master is the caller's alone: closing it hangs the
+    /// process's session up. Should the call be dropped before it returns, the process is killed.
+    ///
+    /// # Errors
+    /// As [`MonitorClient::exec`].
+    pub async fn exec_terminal(&self, request: ExecRequest) -> Result<(ExecHandle, OwnedFd)> {
+        ExecHandle::start_on_terminal(&self.link, request).await
+    }
+
+    /// Attaches to a container's standard streams, from now on: there is no history. `stdio` are what the caller's
+    /// clients use: the reading end of stdin, the writing ends of stdout and stderr; pipes, sockets or terminals, which
+    /// the monitor makes non-blocking. A terminal's output comes as stdout alone.
+    ///
+    /// The monitor closes its ends when the container has exited and its output is drained, and an end at once whose
+    /// stream the container hasn't (any more). Whoever reads too slowly loses the whole attachment. The caller detaches
+    /// by closing his ends. The end of his stdin is the end of the container's only if that was asked for by
+    /// [`CreateContainer::stdin_once`].
+    ///
+    /// # Errors
+    /// Kind `InvalidState`: the container has exited, or too many are attached. Kind `InvalidArgument`: a descriptor
+    /// that can't be waited for, as a regular file.
+    pub async fn attach(&self, id: &str, stdio: [Option<OwnedFd>; 3]) -> Result<()> {
+        let [stdin, stdout, stderr] = stdio.each_ref().map(Option::is_some);
+        let request = Request::Attach {
+            id: id.to_owned(),
+            stdin,
+            stdout,
+            stderr,
+        };
+        let fds = stdio.into_iter().flatten().collect();
+        match self.link.call(request, fds).await? {
+            Reply::Done {} => Ok(()),
+            _ => Err(unexpected("attach")),
+        }
+    }
+
+    /// Sets the size of a container's terminal, in columns and rows.
+    ///
+    /// # Errors
+    /// Kind `InvalidState`: the container has none, or has exited.
+    pub async fn resize(&self, id: &str, width: u16, height: u16) -> Result<()> {
+        self.done(
+            "resize",
+            Request::Resize {
+                id: id.to_owned(),
+                width,
+                height,
+            },
+        )
+        .await
+    }
+
     /// Has a container's log file opened anew; it exists when this returns.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ use oci_spec::runtime::{Process, Spec};
 
 use super::Options;
 use crate::error::{Context, Error, Result};
+use crate::process;
+use crate::rootfs::mount_label;
 
 /// A configuration of more than this many bytes is a mistake or an attack.
 const MAX_CONFIG: u64 = 16 << 20;
@@ -66,51 +68,27 @@ pub(super) fn check_process(field: &str, process: &Process) -> Result<()> {
             format!("{score} is not within -1000 to 1000"),
         ));
     }
-    let labels = [
-        (process.apparmor_profile(), "apparmorProfile"),
-        (process.selinux_label(), "selinuxLabel"),
-    ];
-    for (label, name) in labels {
-        if let Some(label) = label.as_deref().filter(|l| !l.is_empty() && *l != "unconfined") {
-            return Err(unsupported(&format!("{field}.{name}"), label));
-        }
-    }
-    Ok(())
+    process::check_labels(field, process)
 }
 
 /// A protection or a setting that is asked for and can't be had must never be passed over in silence.
 fn refuse_unsupported(spec: &Spec, options: &Options) -> Result<()> {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    if linux.seccomp().is_some() && options.seccomp_filter.is_none() {
+    let compiles = cfg!(feature = "seccomp-compile");
+    if linux.seccomp().is_some() && options.seccomp_filter.is_none() && !compiles {
         return Err(unsupported(
             "linux.seccomp",
             "a profile without its compiled filter",
         ));
     }
-    if let Some(hooks) = spec.hooks() {
-        let lists = [
-            ("prestart", hooks.prestart()),
-            ("createRuntime", hooks.create_runtime()),
-            ("createContainer", hooks.create_container()),
-            ("startContainer", hooks.start_container()),
-            ("poststart", hooks.poststart()),
-            ("poststop", hooks.poststop()),
-        ];
-        if let Some((name, _)) = lists
-            .iter()
-            .find(|(_, l)| l.as_ref().is_some_and(|l| !l.is_empty()))
-        {
-            return Err(unsupported(&format!("hooks.{name}"), "running hooks"));
-        }
-    }
-    if linux.mount_label().as_deref().is_some_and(|l| !l.is_empty()) {
-        return Err(unsupported("linux.mountLabel", "SELinux"));
+    if let Some(label) = mount_label(spec).filter(|_| !process::selinux_is_enabled()) {
+        return Err(Error::invalid(
+            "linux.mountLabel",
+            format!("{label:?}: SELinux is not enabled on this host"),
+        ));
     }
     if linux.intel_rdt().is_some() {
         return Err(unsupported("linux.intelRdt", "resource control"));
-    }
-    if linux.memory_policy().is_some() {
-        return Err(unsupported("linux.memoryPolicy", "NUMA policies"));
     }
     if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
         return Err(unsupported("linux.netDevices", "moving network devices"));

@@ -1,24 +1,26 @@
 //! The init: builds the container from inside its namespaces, waits to be started, becomes the program.
 
-use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{sethostname, setsid};
+use nix::unistd::{getpid, sethostname, setsid};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxPersonalityDomain, Process, Spec};
 
 use super::Options;
+use super::hooks::{self, Kind};
 use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Result};
-use crate::namespace::{self, Plan};
+use crate::namespace::{self, IdMaps, Plan};
 use crate::process::{self, Console, Launch};
 use crate::rootfs::{Builder, Sources};
 use crate::seccomp::Filter;
-use crate::sys::cred::{set_groups, set_ids};
+use crate::sys::cred::become_root;
+use crate::sys::fd::cloexec_from;
 use crate::sys::process::{set_domain_name, set_personality};
 
 /// What the init has from the stage.
@@ -27,29 +29,53 @@ pub(super) struct Init<'a> {
     pub(super) spec: &'a Spec,
     pub(super) plan: &'a Plan,
     pub(super) cgroup: &'a cgroup::Handle,
+    /// The doors of the cgroup; without them the init is moved into it.
+    pub(super) entry: Option<cgroup::Entry>,
     pub(super) filter: Option<Filter>,
     pub(super) stdio: [OwnedFd; 3],
+    /// Where it is let go, by somebody who comes later; without it by its maker.
+    pub(super) listener: Option<OwnedFd>,
     /// The host's procfs.
     pub(super) proc: OwnedFd,
     pub(super) channel: &'a Channel,
-    /// A byte comes when the init is in its cgroup and its ids are mapped.
-    pub(super) gate: File,
+    /// A byte comes when the init is in its cgroup and its ids are mapped, and another one when the hooks of the runtime
+    /// have run.
+    pub(super) gate: UnixStream,
+    pub(super) hooks: Option<&'a hooks::Plan>,
+    /// What could not be done so far but may be done without.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Init<'_> {
     /// Returns only if something failed, which is reported by then.
-    pub(super) fn run(self, sources: Option<Sources>) {
-        let channel = self.channel;
-        let error = match self.build(sources) {
-            Ok((root, stdio, warnings)) => match channel.report(&Report::Ready { warnings }) {
-                // a maker that is gone has nobody to start this for
-                Ok(()) if !channel.wait_for_release() => return,
-                Ok(()) => self.launch(root, stdio),
-                Err(e) => e,
-            },
-            Err(e) => e,
+    pub(super) fn run(mut self, sources: Option<Sources>) {
+        let maker = self.channel;
+        let entered = self.entry.take().map_or(Ok(()), |entry| entry.enter());
+        let built = entered.and_then(|()| self.build(sources));
+        let ready = built.and_then(|(root, console, warnings)| {
+            if let Some(console) = console {
+                // whoever waits for the end of the streams given must not wait for this process
+                process::install_streams(&console)?;
+                self.stdio = console;
+            }
+            maker.report(&Report::Ready { warnings })?;
+            Ok(root)
+        });
+        let root = match ready {
+            Ok(ready) => ready,
+            Err(e) => return maker.report_failure(&e),
         };
-        channel.report_failure(&error);
+        match &self.listener {
+            // a maker that is gone has nobody to start this for
+            None if !maker.wait_for_release() => {}
+            None => maker.report_failure(&self.launch(root)),
+            Some(listener) => {
+                // if that fails nobody is left to tell
+                if let Ok(starter) = Channel::accept_release(listener) {
+                    starter.report_failure(&self.launch(root));
+                }
+            }
+        }
     }
 
     /// Everything up to the point where the init waits.
@@ -58,19 +84,24 @@ impl Init<'_> {
         let mut gate = Gate::new(self);
         setsid().call("setsid")?;
         umask(Mode::empty());
-        let in_userns = self.plan.is_new(LinuxNamespaceType::User);
-        if in_userns {
+        let in_userns = self.plan.has(LinuxNamespaceType::User);
+        if self.plan.is_new(LinuxNamespaceType::User) {
             gate.pass()?;
-            set_ids(0, 0).call("become root of the user namespace")?;
-            set_groups(&[]).call("setgroups")?;
         }
-        let mut warnings = Vec::new();
-        if let Some(score) = process.oom_score_adj() {
-            warnings.extend(process::set_oom_score(self.proc.as_fd(), score)?);
+        if in_userns {
+            become_root().call("become root of the user namespace")?;
         }
         let sources = match sources {
             Some(sources) => sources,
-            None => Sources::open(self.spec, &self.options.bundle, self.options.strict_propagation)?,
+            None => {
+                let strict = self.options.strict_propagation;
+                Sources::open(
+                    self.spec,
+                    &self.options.bundle,
+                    strict,
+                    &mut IdMaps::new(self.spec),
+                )?
+            }
         };
         let mut root = Builder::new(self.spec, sources, self.options.overlay.as_ref(), in_userns)?;
         let own_cgroup = self.plan.is_new(LinuxNamespaceType::Cgroup);
@@ -81,14 +112,26 @@ impl Init<'_> {
         self.name_host()?;
         self.write_sysctls()?;
         gate.pass()?;
-        Ok((root.finish()?, stdio, warnings))
+        if let Some(hooks) = self.hooks {
+            // nothing of ours is theirs
+            cloexec_from(3).call("close_range")?;
+            gate.await_hooks(hooks)?;
+            hooks.run(Kind::CreateContainer, getpid().as_raw(), &[])?;
+        }
+        let root = root.finish(self.options.no_pivot)?;
+        if self.listener.is_some() {
+            // whoever makes the container is to hear of it, not whoever starts it
+            process::check_program(process)?;
+        }
+        Ok((root, stdio, self.warnings.clone()))
     }
 
     fn open_console(&self, root: &Builder<'_>, process: &Process) -> Result<Option<[OwnedFd; 3]>> {
         if !process.terminal().unwrap_or(false) {
             return Ok(None);
         }
-        let Console { master, slave } = process::open_terminal(root.open_ptmx()?, process)?;
+        let Console { master, slave } =
+            process::open_terminal(root.open_ptmx()?, process, self.options.terminal_newlines)?;
         root.bind_console(slave.as_fd())?;
         self.channel.report_with(&Report::Console {}, &[master.as_fd()])?;
         let copy = || slave.try_clone().path("dup", Path::new("/dev/console"));
@@ -121,17 +164,32 @@ impl Init<'_> {
         Ok(())
     }
 
-    fn launch(self, root: OwnedFd, console: Option<[OwnedFd; 3]>) -> Error {
+    fn launch(self, root: OwnedFd) -> Error {
         let process = match process_of(self.spec).and_then(|p| set_execution_domain(self.spec).map(|()| p)) {
             Ok(process) => process,
             Err(e) => return e,
         };
-        let stdio = console.unwrap_or(self.stdio);
+        let set_up = || -> Result<()> {
+            if let Some(hooks) = self.hooks {
+                let env = process.env().as_deref().unwrap_or_default();
+                hooks.run(Kind::StartContainer, getpid().as_raw(), env)?;
+            }
+            let linux = self.spec.linux().as_ref();
+            if let Some(policy) = linux.and_then(|l| l.memory_policy().as_ref()) {
+                process::apply_memory_policy(policy)?;
+            }
+            process::set_labels_for_exec(self.proc.as_fd(), "process", process)
+        };
+        if let Err(e) = set_up() {
+            return e;
+        }
+        drop(self.proc);
         process::run(&Launch {
             process,
             filter: self.filter,
-            stdio,
+            stdio: self.stdio,
             root,
+            preserve_fds: self.options.preserve_fds,
         })
     }
 }
@@ -158,7 +216,7 @@ fn set_execution_domain(spec: &Spec) -> Result<()> {
 
 /// Holds the init until it is in its cgroup, at the first step that needs that.
 struct Gate<'a> {
-    fd: &'a File,
+    fd: &'a UnixStream,
     make_namespace: bool,
     passed: bool,
 }
@@ -177,11 +235,20 @@ impl<'a> Gate<'a> {
             return Ok(());
         }
         let mut byte = [0];
-        self.fd.read_exact(&mut byte).call("wait for cgroup")?;
+        (&mut &*self.fd).read_exact(&mut byte).call("wait for cgroup")?;
         if self.make_namespace {
             unshare(CloneFlags::CLONE_NEWCGROUP).call("unshare cgroup namespace")?;
         }
         self.passed = true;
         Ok(())
+    }
+
+    /// Waits until the hooks of the runtime have run, which see everything mounted.
+    fn await_hooks(&self, hooks: &hooks::Plan) -> Result<()> {
+        if !hooks.has_any_of_runtime() {
+            return Ok(());
+        }
+        (&mut &*self.fd).write_all(b"m").call("ask for hooks")?;
+        (&mut &*self.fd).read_exact(&mut [0]).call("wait for hooks")
     }
 }

@@ -13,13 +13,19 @@
 //!     │ ◀─ end of file: execve succeeded, or Failed ───────────── execve
 //! ```
 //!
+//! A stage that joins a user namespace forks another process first, which does the cgroup's part in its place.
+//!
 //! Stage and init work side by side. The init is the caller's own child. A failure anywhere travels as `Failed` and
 //! undoes everything: the processes are killed and waited for, the cgroup is removed.
 
 mod check;
+mod ended;
 mod exec;
+pub(crate) mod hooks;
 mod init;
+mod making;
 mod prepare;
+mod server;
 mod stage;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -27,8 +33,11 @@ use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
-pub use exec::exec;
-pub use prepare::{prepare, prepare_with, start};
+pub use exec::{Entering, exec};
+pub use making::Making;
+pub use prepare::{
+    begin_start, poll_start, prepare, prepare_waiting, prepare_with, remove, start, start_over,
+};
 
 use crate::cgroup;
 use crate::protocol::{CreateContainer, Overlay};
@@ -57,6 +66,12 @@ pub struct Options {
     pub seccomp_filter: Option<PathBuf>,
     /// Refuse mounts that are to propagate from sources that can't.
     pub strict_propagation: bool,
+    /// Have the terminal make `\r\n` of line ends, for clients whose own terminal is in raw mode.
+    pub terminal_newlines: bool,
+    /// How many descriptors from 3 on the process inherits from the caller.
+    pub preserve_fds: u32,
+    /// Move the root onto the old one instead of pivoting, which a root on a ramdisk doesn't allow.
+    pub no_pivot: bool,
 }
 
 impl From<&CreateContainer> for Options {
@@ -67,6 +82,9 @@ impl From<&CreateContainer> for Options {
             overlay: request.rootfs.clone(),
             seccomp_filter: request.seccomp_filter.clone(),
             strict_propagation: true,
+            terminal_newlines: true,
+            preserve_fds: 0,
+            no_pivot: false,
         }
     }
 }
@@ -86,8 +104,12 @@ pub struct Prepared {
     pub cgroup: cgroup::Handle,
     /// `CLONE_NEW*` of the namespaces that an exec has to join.
     pub namespaces: i32,
+    /// As [`Options::terminal_newlines`].
+    pub terminal_newlines: bool,
     /// What could not be done but may be done without, for the log.
     pub warnings: Vec<String>,
+    /// Those that are still to run.
+    hooks: Option<hooks::Plan>,
 }
 
 impl Prepared {
@@ -98,6 +120,9 @@ impl Prepared {
             init_pidfd: self.pidfd.as_fd(),
             cgroup: &self.cgroup,
             namespaces: self.namespaces,
+            terminal_newlines: self.terminal_newlines,
+            adopts_orphans: false,
+            preserve_fds: 0,
         }
     }
 }
@@ -111,6 +136,24 @@ pub struct ExecTarget<'a> {
     pub cgroup: &'a cgroup::Handle,
     /// `CLONE_NEW*` of its namespaces.
     pub namespaces: i32,
+    /// As [`Options::terminal_newlines`].
+    pub terminal_newlines: bool,
+    /// Have the process adopt those of its descendants that lose their parent, in place of the container's init, as long
+    /// as it lives: so that they can be told from the container's other processes.
+    pub adopts_orphans: bool,
+    /// As [`Options::preserve_fds`].
+    pub preserve_fds: u32,
+}
+
+/// A process that has entered a container, and may have ended since.
+#[derive(Debug)]
+pub struct Entered {
+    /// A child of the caller.
+    pub pid: Pid,
+    /// The master of its terminal, if it has one.
+    pub console: Option<OwnedFd>,
+    /// What could not be done but may be done without, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// A process that has entered a container.

@@ -1,19 +1,22 @@
-//! The caller's side: forks the stage, listens to what it and the init report, undoes what failed.
+//! The caller's side: what stage and init report, what is undone when it fails, and letting the init go.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
-use super::{InitStdio, Options, Prepared, stage};
+use super::hooks;
+use super::making::Making;
+use super::{InitStdio, Options, Prepared};
 use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
 use crate::protocol::CreateContainer;
-use crate::sys::process::{Forked, exit_now, fork, pidfd_open, wait};
+use crate::sys::process::{pidfd_kill, pidfd_open, wait};
 
 /// Makes a container up to the point where its init waits. A failure leaves nothing behind.
 ///
@@ -24,68 +27,106 @@ pub fn prepare(request: &CreateContainer, stdio: InitStdio) -> Result<Prepared> 
 
 /// Like [`prepare`], with everything that can be chosen.
 pub fn prepare_with(options: &Options, stdio: InitStdio) -> Result<Prepared> {
-    let stdio = [stdio.stdin, stdio.stdout, stdio.stderr];
-    let stdio: Vec<OwnedFd> = stdio
-        .into_iter()
-        .map(crate::process::above_stdio)
-        .collect::<Result<_>>()?;
-    let stdio: [OwnedFd; 3] = stdio.try_into().map_err(|_| Error::sys("dup", Errno::EBADF))?;
-    // read here once, so that no child has to
-    cgroup::hierarchies();
-    let (ours, theirs) = Channel::pair()?;
-    let stage = match fork().call("fork")? {
-        Forked::Parent(pid) => pid,
-        Forked::Child(_child) => {
-            stage::run(options, stdio, &theirs);
-            exit_now(0);
-        }
+    Making::begin(options, stdio, None)?.wait()
+}
+
+/// Like [`prepare_with`], for a caller who doesn't stay: the init waits on the listening socket given
+/// (`SOCK_SEQPACKET`), where [`start_over`] lets it go.
+pub fn prepare_waiting(options: &Options, stdio: InitStdio, listener: Option<OwnedFd>) -> Result<Prepared> {
+    Making::begin(options, stdio, listener)?.wait()
+}
+
+/// Lets an init go that waits on a socket that `connection` leads to; returns once its program runs, or with why it
+/// can't.
+pub fn start_over(connection: OwnedFd) -> Result<()> {
+    let channel = Channel::from_fd(connection);
+    let stopped = || Error::Remote {
+        kind: Kind::InvalidState,
+        message: "cannot start a container that has stopped".to_owned(),
     };
-    drop((theirs, stdio));
-    let mut progress = Progress::default();
-    let outcome = progress.listen(&ours);
-    // also after a failure it comes to its end by itself: killed half-way it could leave what nobody knows of
-    let ended = wait(stage).call("wait for container set-up")?;
-    match outcome.and_then(|()| progress.finish(&ended)) {
-        Ok(parts) => Ok(Prepared {
-            pid: parts.pid,
-            pidfd: parts.pidfd,
-            start: ours.into_fd(),
-            console: progress.console,
-            cgroup: parts.cgroup,
-            namespaces: progress.namespaces,
-            warnings: progress.warnings,
-        }),
-        Err(e) => {
-            progress.undo(&ours);
-            Err(e)
-        }
+    channel.release().map_err(|errno| match errno {
+        Errno::EPIPE | Errno::ECONNRESET => stopped(),
+        other => Error::sys("release init", other),
+    })?;
+    outcome_of_exec(&channel)
+}
+
+pub(super) fn ended(status: String) -> Error {
+    Error::Ended {
+        what: "container set-up",
+        status,
     }
 }
 
 /// Lets the init of a prepared container go; returns once its program runs, or with why it can't.
 pub fn start(prepared: &mut Prepared) -> Result<()> {
-    let channel = Channel::from_fd(
-        prepared
-            .start
-            .try_clone()
-            .path("dup", Path::new("start socket"))?,
-    );
+    let channel = release(prepared)?;
+    outcome_of_exec(&channel)?;
+    started(prepared)
+}
+
+/// Lets the init of a prepared container go; [`poll_start`] tells what comes of it, whenever [`Prepared::start`] is
+/// readable.
+pub fn begin_start(prepared: &Prepared) -> Result<()> {
+    release(prepared).map(drop)
+}
+
+/// What came of a start, once that is known; never blocks.
+pub fn poll_start(prepared: &mut Prepared) -> Option<Result<()>> {
+    let polled = channel_of(prepared).and_then(|channel| channel.try_receive());
+    let outcome = match polled {
+        Ok(received) => exec_outcome(received?),
+        Err(e) => Err(e),
+    };
+    Some(outcome.and_then(|()| started(prepared)))
+}
+
+/// What is left to do when the program runs.
+fn started(prepared: &Prepared) -> Result<()> {
+    let Some(hooks) = &prepared.hooks else {
+        return Ok(());
+    };
+    hooks
+        .run(hooks::Kind::Poststart, prepared.pid.as_raw(), &[])
+        .inspect_err(|_| {
+            // it runs by now, and must not go on
+            let _ = pidfd_kill(prepared.pidfd.as_fd(), libc::SIGKILL);
+        })
+}
+
+fn channel_of(prepared: &Prepared) -> Result<Channel> {
+    let copy = prepared.start.try_clone();
+    Ok(Channel::from_fd(copy.path("dup", Path::new("start socket"))?))
+}
+
+fn release(prepared: &Prepared) -> Result<Channel> {
+    let channel = channel_of(prepared)?;
     match channel.release() {
-        Ok(()) => {}
-        Err(Errno::EPIPE | Errno::ECONNRESET) => {
-            return Err(Error::Remote {
-                kind: Kind::InvalidState,
-                message: "cannot start a container that has stopped".to_owned(),
-            });
-        }
-        Err(e) => return Err(e).call("release init"),
+        Ok(()) => Ok(channel),
+        Err(Errno::EPIPE | Errno::ECONNRESET) => Err(Error::Remote {
+            kind: Kind::InvalidState,
+            message: "cannot start a container that has stopped".to_owned(),
+        }),
+        Err(e) => Err(e).call("release init"),
     }
-    outcome_of_exec(&channel)
+}
+
+/// Removes what is left of a container whose processes have ended, or never ran: its cgroup. Then its poststop hooks
+/// run; of these, what fails is only told, as warnings.
+pub fn remove(prepared: &Prepared) -> Result<Vec<String>> {
+    prepared.cgroup.remove()?;
+    let hooks = prepared.hooks.as_ref();
+    let failed = hooks.and_then(|hooks| hooks.run(hooks::Kind::Poststop, 0, &[]).err());
+    Ok(failed.into_iter().map(|e| e.to_string()).collect())
 }
 
 /// Waits until the other side is closed by execve, or reports why it wasn't.
 pub(super) fn outcome_of_exec(channel: &Channel) -> Result<()> {
-    match channel.receive()? {
+    exec_outcome(channel.receive()?)
+}
+
+fn exec_outcome(received: Option<(Report, Vec<OwnedFd>)>) -> Result<()> {
+    match received {
         None => Ok(()),
         Some((Report::Failed { kind, message }, _)) => Err(Error::Remote { kind, message }),
         Some(_) => Err(Error::sys("start container: unexpected report", Errno::EPROTO)),
@@ -93,57 +134,69 @@ pub(super) fn outcome_of_exec(channel: &Channel) -> Result<()> {
 }
 
 /// What is known of a container in the making.
-#[derive(Default)]
-struct Progress {
+#[derive(Debug, Default)]
+pub(super) struct Progress {
     cgroup: Option<cgroup::Handle>,
-    namespaces: i32,
-    init: Option<Pid>,
-    console: Option<OwnedFd>,
-    warnings: Vec<String>,
+    pub(super) namespaces: i32,
+    pub(super) init: Option<Pid>,
+    pub(super) console: Option<OwnedFd>,
+    pub(super) hooks: Option<hooks::Plan>,
+    pub(super) warnings: Vec<String>,
     limited: bool,
     ready: bool,
 }
 
-struct Parts {
-    pid: Pid,
-    pidfd: OwnedFd,
-    cgroup: cgroup::Handle,
+pub(super) struct Parts {
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+    pub(super) cgroup: cgroup::Handle,
 }
 
 impl Progress {
     /// Takes in reports until both sides are done.
-    fn listen(&mut self, channel: &Channel) -> Result<()> {
-        while !(self.limited && self.ready) {
+    pub(super) fn listen(&mut self, channel: &Channel) -> Result<()> {
+        while !self.is_complete() {
             let Some((report, fds)) = channel.receive()? else {
                 break;
             };
-            match report {
-                Report::Begun { cgroup, namespaces } => {
-                    self.cgroup = Some(cgroup::Handle::new(&cgroup)?);
-                    self.namespaces = namespaces;
-                }
-                Report::Init { pid } => self.init = Some(Pid::from_raw(pid)),
-                Report::Limited { warnings } => {
-                    self.warnings.extend(warnings);
-                    self.limited = true;
-                }
-                Report::Console {} => self.console = fds.into_iter().next(),
-                Report::Ready { warnings } => {
-                    self.warnings.extend(warnings);
-                    self.ready = true;
-                }
-                Report::Failed { kind, message } => return Err(Error::Remote { kind, message }),
-            }
+            self.take_in(report, fds)?;
         }
         Ok(())
     }
 
-    fn finish(&self, stage: &WaitStatus) -> Result<Parts> {
-        if !(self.limited && self.ready) {
-            return Err(Error::Ended {
-                what: "container set-up",
-                status: format!("{stage:?}"),
-            });
+    /// Whether nothing more is to be reported.
+    pub(super) fn is_complete(&self) -> bool {
+        self.limited && self.ready
+    }
+
+    pub(super) fn take_in(&mut self, report: Report, fds: Vec<OwnedFd>) -> Result<()> {
+        match report {
+            Report::Begun { cgroup, namespaces } => {
+                self.cgroup = Some(cgroup::Handle::new(&cgroup)?);
+                self.namespaces = namespaces;
+            }
+            Report::Hooks {} => {
+                let file = fds.into_iter().next().map(File::from);
+                self.hooks = file.map(hooks::Plan::from_file).transpose()?;
+            }
+            Report::Init { pid } => self.init = Some(Pid::from_raw(pid)),
+            Report::Limited { warnings } => {
+                self.warnings.extend(warnings);
+                self.limited = true;
+            }
+            Report::Console {} => self.console = fds.into_iter().next(),
+            Report::Ready { warnings } => {
+                self.warnings.extend(warnings);
+                self.ready = true;
+            }
+            Report::Failed { kind, message } => return Err(Error::Remote { kind, message }),
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(&self, stage: &str) -> Result<Parts> {
+        if !self.is_complete() {
+            return Err(ended(stage.to_owned()));
         }
         match (self.init, &self.cgroup) {
             (Some(pid), Some(cgroup)) => {
@@ -160,7 +213,7 @@ impl Progress {
 
     /// Kills and waits for the init and removes the cgroup. The first failure is what the caller learns of; one in
     /// here would hide it.
-    fn undo(&mut self, channel: &Channel) {
+    pub(super) fn undo(&mut self, channel: &Channel) {
         if let Some(pid) = self.init.take().or_else(|| channel.pending_init()) {
             // our own child, which nobody has waited for
             let _ = kill(pid, Signal::SIGKILL);
@@ -168,6 +221,10 @@ impl Progress {
         }
         if let Some(cgroup) = self.cgroup.take() {
             let _ = cgroup.remove();
+        }
+        // whatever hooks have made, these undo
+        if let Some(hooks) = self.hooks.take() {
+            let _ = hooks.run(hooks::Kind::Poststop, 0, &[]);
         }
     }
 }

@@ -1,128 +1,195 @@
 //! The stage: reads the configuration, makes the init, and gives it its cgroup while it builds its root.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
-use nix::fcntl::OFlag;
 use nix::sys::prctl::set_dumpable;
-use nix::unistd::{Pid, pipe2};
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, LinuxResources, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use super::init::Init;
-use super::{Options, check};
+use super::server::{Remote, Server};
+use super::{Options, check, hooks};
 use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Result};
-use crate::namespace::Plan;
-use crate::rootfs::{Sources, open_proc};
+use crate::namespace::{IdMaps, Plan};
+use crate::process;
+use crate::rootfs::{Sources, has_idmaps, mount_label, open_proc};
+#[cfg(feature = "seccomp-compile")]
+use crate::seccomp;
 use crate::seccomp::Filter;
-use crate::sys::fd::close_all_but;
+use crate::sys::fd::close_but_preserved;
 use crate::sys::process::{Forked, clone, exit_now};
 
 /// Runs in a forked child, which ends when this returns.
-pub(super) fn run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) {
-    if let Err(e) = try_run(options, stdio, channel) {
+pub(super) fn run(options: &Options, stdio: [OwnedFd; 3], listener: Option<OwnedFd>, channel: &Channel) {
+    let outcome = isolate(options, &stdio, listener.as_ref(), channel)
+        .and_then(|()| try_run(options, stdio, listener, channel));
+    if let Err(e) = outcome {
         channel.report_failure(&e);
     }
 }
 
-fn try_run(options: &Options, stdio: [OwnedFd; 3], channel: &Channel) -> Result<()> {
-    close_all_but(&[stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd(), channel.fd()])
-        .call("close_range")?;
+/// Lets go of what is its caller's, and keeps others off what is its own.
+fn isolate(
+    options: &Options,
+    stdio: &[OwnedFd; 3],
+    listener: Option<&OwnedFd>,
+    channel: &Channel,
+) -> Result<()> {
+    let mut keep = vec![stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd(), channel.fd()];
+    keep.extend(listener.map(AsFd::as_fd));
+    close_but_preserved(&keep, options.preserve_fds).call("close_range")?;
     // nobody may trace or read what still holds the host's privileges; execve undoes this
-    set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
+    set_dumpable(false).call("prctl PR_SET_DUMPABLE")
+}
+
+fn try_run(
+    options: &Options,
+    stdio: [OwnedFd; 3],
+    listener: Option<OwnedFd>,
+    channel: &Channel,
+) -> Result<()> {
     let spec = check::load(options)?;
     let plan = Plan::read(&spec)?;
+    let options = &labelled(&spec, options);
     let path = check::cgroup_path(&spec, &options.id)?;
     let cgroup = cgroup::Handle::new(&path)?;
-    let filter = options.seccomp_filter.as_deref().map(Filter::read).transpose()?;
     let proc = open_proc()?;
     // a process in a user namespace could not reach what only the host's root can
-    let sources = match plan.is_new(LinuxNamespaceType::User) {
-        true => Some(Sources::open(&spec, &options.bundle, options.strict_propagation)?),
+    let mapped = plan.has(LinuxNamespaceType::User);
+    let sources = match mapped || has_idmaps(&spec) {
+        true => Some(open_sources(&spec, options, mapped)?),
         false => None,
     };
-    plan.prepare_time(spec.linux().as_ref().and_then(|l| l.time_offsets().as_ref()))?;
-    plan.join()?;
+    let warnings = set_score(&spec, proc.as_fd())?;
     cgroup.check_unused()?;
+    let hooks = report_hooks(&spec, options, channel)?;
     channel.report(&Report::Begun {
         cgroup: path,
         namespaces: plan.all(),
     })?;
-    let (gate, opener) = pipe2(OFlag::O_CLOEXEC).call("pipe")?;
-    match clone(plan.clone_flags(), true).call("clone container init")? {
+    let none = LinuxResources::default();
+    let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
+    let resources = resources.unwrap_or(&none);
+    cgroup.create()?;
+    cgroup.limit_devices(resources)?;
+    let entry = cgroup.entry()?;
+    // who is in a user namespace may not have a child born where only the host's root may enter
+    let enters = entry.tree().is_none() || !plan.joins(LinuxNamespaceType::User);
+    let (gate, opener) = UnixStream::pair().call("socketpair")?;
+    let server = Server {
+        spec: &spec,
+        plan: &plan,
+        cgroup: &cgroup,
+        enters,
+        resources,
+        opener,
+        hooks: hooks.as_ref(),
+        channel,
+    };
+    let server = match plan.joins(LinuxNamespaceType::User) {
+        true => Serving::Remote(server.begin()?),
+        false => Serving::Here(server),
+    };
+    plan.prepare_time(spec.linux().as_ref().and_then(|l| l.time_offsets().as_ref()))?;
+    plan.join()?;
+    let tree = entry.tree().filter(|_| enters);
+    match clone(plan.clone_flags(), true, tree).call("clone container init")? {
         Forked::Child(_child) => {
-            drop(opener);
-            let gate = File::from(gate);
+            drop(server);
+            let filter = filter_of(&spec, options, proc.as_fd()).unwrap_or_else(|e| {
+                channel.report_failure(&e);
+                exit_now(1)
+            });
             let init = Init {
                 options,
                 spec: &spec,
                 plan: &plan,
                 cgroup: &cgroup,
+                entry: enters.then_some(entry),
                 filter,
                 stdio,
+                listener,
                 proc,
                 channel,
                 gate,
+                hooks: hooks.as_ref(),
+                warnings,
             };
             init.run(sources);
             exit_now(1);
         }
         Forked::Parent(pid) => {
             channel.report(&Report::Init { pid: pid.as_raw() })?;
-            drop((gate, stdio));
-            serve(&spec, &plan, &cgroup, pid, opener, channel)
+            drop((gate, stdio, listener, entry));
+            match server {
+                Serving::Here(server) => server.serve(pid),
+                Serving::Remote(server) => server.serve(pid)?,
+            }
+            Ok(())
         }
     }
 }
 
-/// What the init can't do itself, side by side with what it does.
-fn serve(
-    spec: &Spec,
-    plan: &Plan,
-    cgroup: &cgroup::Handle,
-    pid: Pid,
-    opener: OwnedFd,
-    channel: &Channel,
-) -> Result<()> {
-    let linux = spec.linux().as_ref();
-    if plan.is_new(LinuxNamespaceType::User) {
-        write_map(
-            pid,
-            "uid_map",
-            linux
-                .and_then(|l| l.uid_mappings().as_deref())
-                .unwrap_or_default(),
-        )?;
-        write_map(
-            pid,
-            "gid_map",
-            linux
-                .and_then(|l| l.gid_mappings().as_deref())
-                .unwrap_or_default(),
-        )?;
-    }
-    let none = LinuxResources::default();
-    let resources = linux.and_then(|l| l.resources().as_ref()).unwrap_or(&none);
-    cgroup.create()?;
-    cgroup.limit_devices(resources)?;
-    cgroup.join(pid)?;
-    File::from(opener)
-        .write_all(b"!")
-        .path("open gate", Path::new("of init"))?;
-    // last, so that a small CPU quota doesn't slow the set-up down
-    let warnings = cgroup.update(resources)?;
-    channel.report(&Report::Limited { warnings })
+/// Inherited by the init, which in a user namespace could not set it. What could not be done is told as a warning.
+fn set_score(spec: &Spec, proc: BorrowedFd<'_>) -> Result<Vec<String>> {
+    let score = spec.process().as_ref().and_then(Process::oom_score_adj);
+    let warning = score.and_then(|score| process::set_oom_score(proc, score).transpose());
+    Ok(warning.transpose()?.into_iter().collect())
 }
 
-fn write_map(pid: Pid, name: &str, mappings: &[LinuxIdMapping]) -> Result<()> {
-    let path = format!("/proc/{pid}/{name}");
-    let text: String = mappings
-        .iter()
-        .map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()))
-        .collect();
-    // one write(2): the kernel takes a map only as a whole
-    std::fs::write(&path, text).path("write", &path)
+/// The container's hooks, of which the maker is to know.
+fn report_hooks(spec: &Spec, options: &Options, channel: &Channel) -> Result<Option<hooks::Plan>> {
+    let hooks = hooks::Plan::read(spec, &options.id, &options.bundle)?;
+    if let Some(hooks) = &hooks {
+        channel.report_with(&Report::Hooks {}, &[hooks.to_file()?.as_fd()])?;
+    }
+    Ok(hooks)
+}
+
+/// The filter given, or that of the configuration where this build can compile it.
+fn filter_of(spec: &Spec, options: &Options, proc: BorrowedFd<'_>) -> Result<Option<Filter>> {
+    if let Some(path) = &options.seccomp_filter {
+        return Filter::read(path).map(Some);
+    }
+    #[cfg(feature = "seccomp-compile")]
+    {
+        let told = seccomp::Told {
+            id: &options.id,
+            bundle: &options.bundle,
+            pid: process::pid_seen_by(proc)?,
+            status: "creating",
+        };
+        seccomp::of_spec(spec, &told)
+    }
+    #[cfg(not(feature = "seccomp-compile"))]
+    {
+        let _ = (spec, proc);
+        Ok(None)
+    }
+}
+
+/// The root's files have the label of the container's mounts.
+fn labelled(spec: &Spec, options: &Options) -> Options {
+    let mut options = options.clone();
+    if let (Some(label), Some(overlay)) = (mount_label(spec), &mut options.overlay) {
+        overlay.options.push(format!("context={label}"));
+    }
+    options
+}
+
+fn open_sources(spec: &Spec, options: &Options, with_root: bool) -> Result<Sources> {
+    let mut maps = IdMaps::new(spec);
+    let mut sources = Sources::open(spec, &options.bundle, options.strict_propagation, &mut maps)?;
+    if with_root {
+        sources.mount_root(options.overlay.as_ref(), &mut maps)?;
+    }
+    Ok(sources)
+}
+
+/// Where the server is.
+enum Serving<'a> {
+    Here(Server<'a>),
+    Remote(Remote),
 }

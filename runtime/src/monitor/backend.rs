@@ -16,6 +16,16 @@ pub(crate) struct Prepared<C> {
     pub(crate) container: C,
 }
 
+/// A further process that runs, or has ended since it was executed.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: i32,
+    /// The master of its terminal.
+    pub(crate) console: Option<OwnedFd>,
+    /// How it has ended.
+    pub(crate) ended: Option<Ending>,
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -23,32 +33,63 @@ pub(crate) enum Ending {
     Signal(i32),
 }
 
+/// Something in the making, by other processes. It may take for ever: a mount can hang.
+pub(crate) trait Job {
+    /// What is made.
+    type Output;
+
+    /// Readable when there is something to poll for, as long as it is listening.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// Whether that is still so. Afterwards only ends of children bring it further.
+    fn is_listening(&self) -> bool;
+
+    /// A child of the monitor has ended, whichever.
+    fn child_ended(&mut self, pid: i32, ending: Ending);
+
+    /// Goes as far as it can. True: it is over.
+    fn poll(&mut self) -> bool;
+
+    /// What came of it; a failure has left nothing behind.
+    fn finish(self) -> Result<Self::Output>;
+
+    /// Gives it up. It may still take for ever until that is over.
+    fn kill(&mut self);
+}
+
 /// What the loop asks for. Every call returns within milliseconds.
 pub(crate) trait Backend {
     /// What is kept of a container.
     type Container;
 
+    /// A container in the making.
+    type Making: Job<Output = Prepared<Self::Container>>;
+
+    /// A further process in the making.
+    type Entering: Job<Output = Started>;
+
     /// Makes and pins the pod's namespaces; the pid of the sandbox's init.
     fn setup_sandbox(&mut self, dir: &Path, setup: &SandboxSetup) -> Result<Option<i32>>;
 
-    /// Makes a container up to the point where its init waits. A failure leaves nothing behind.
-    fn prepare(
-        &mut self,
-        dir: &Path,
-        request: &CreateContainer,
-        stdio: InitStdio,
-    ) -> Result<Prepared<Self::Container>>;
+    /// Begins to make a container up to the point where its init waits.
+    fn prepare(&mut self, request: &CreateContainer, stdio: InitStdio) -> Result<Self::Making>;
 
-    /// Lets the init go; returns once execve has succeeded or failed.
+    /// Lets the init go.
     fn start(&mut self, container: &mut Self::Container) -> Result<()>;
 
-    /// Runs a further process; returns its pid once execve has succeeded.
+    /// Readable when [`Backend::poll_start`] has something.
+    fn start_fd<'a>(&self, container: &'a Self::Container) -> BorrowedFd<'a>;
+
+    /// Whether execve has succeeded or failed, once it has.
+    fn poll_start(&mut self, container: &mut Self::Container) -> Option<Result<()>>;
+
+    /// Begins to run a further process. With `process.terminal` the streams aren't used.
     fn exec(
         &mut self,
         container: &Self::Container,
         request: &ExecRequest,
         stdio: [OwnedFd; 3],
-    ) -> Result<i32>;
+    ) -> Result<Self::Entering>;
 
     /// Sends the init a signal, without a chance of hitting another process.
     fn signal(&mut self, container: &Self::Container, signal: i32) -> Result<()>;

@@ -1,11 +1,16 @@
 //! A container as the monitor keeps it, and the draining of its output.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::attachment::Attachment;
+use super::input::Input;
 use super::note::note;
 use super::poller::Token;
+use super::requests::Asker;
 use super::state::{Refused, State, Step};
 use super::stdio::{Output, Read};
 use crate::error::{Context, Result};
@@ -89,18 +94,32 @@ pub(crate) enum Progress {
     End,
 }
 
+/// A start whose outcome isn't known yet.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    pub(crate) asker: Asker,
+    pub(crate) token: Option<Token>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Container<C> {
     pub(crate) id: String,
     pub(crate) pid: i32,
     pub(crate) kernel: C,
     pub(crate) state: State,
-    pub(crate) stdin: Option<std::os::fd::OwnedFd>,
+    /// Where attachments' input goes, while the container's standard input is kept open.
+    pub(crate) input: Option<Input>,
+    pub(crate) attachments: BTreeMap<u64, Attachment>,
     pub(crate) stdout: Option<Source>,
     pub(crate) stderr: Option<Source>,
     bundle: PathBuf,
     target: Option<LogTarget>,
     terminal: bool,
+    /// The terminal's other end, so that it goes on when the container has closed it and opens `/dev/console` anew.
+    pub(crate) peer: Option<OwnedFd>,
+    stdin_once: bool,
+    /// A start under way.
+    pub(crate) starting: Option<Starting>,
     log: Option<ContainerLog>,
     /// While draining: when the outputs are given up, at the latest and for silence.
     deadline: Option<(Instant, Instant)>,
@@ -113,12 +132,16 @@ impl<C> Container<C> {
             pid,
             kernel,
             state: State::Created,
-            stdin: None,
+            input: None,
+            attachments: BTreeMap::new(),
             stdout: None,
             stderr: None,
             bundle: request.bundle.clone(),
             target: request.log.clone(),
             terminal,
+            peer: None,
+            stdin_once: request.stdin_once,
+            starting: None,
             log: None,
             deadline: None,
         }
@@ -155,7 +178,9 @@ impl<C> Container<C> {
 
     /// Moves what a stream has to say into the log, as far as is fair to the others.
     pub(crate) fn pump(&mut self, stream: Stream, scratch: &mut Scratch) -> Progress {
-        for _ in 0..READS {
+        // between two reads the readers of attachments are to have a chance
+        let reads = if self.attachments.is_empty() { READS } else { 1 };
+        for _ in 0..reads {
             let Some(source) = self.source(stream) else {
                 return Progress::End;
             };
@@ -178,6 +203,9 @@ impl<C> Container<C> {
         if let Some((last, _)) = self.deadline {
             self.deadline = Some((last, Instant::now() + SILENCE));
         }
+        for attachment in self.attachments.values_mut() {
+            attachment.offer(stream, &scratch.read[..n]);
+        }
         let Some(log) = &mut self.log else { return };
         if let Some(error) = log.write(stream, &scratch.read[..n], now(), &mut scratch.batch) {
             note(format_args!(
@@ -195,6 +223,23 @@ impl<C> Container<C> {
         }
     }
 
+    /// For messages.
+    pub(crate) fn doing(&self) -> &'static str {
+        match self.starting {
+            Some(_) => "starting",
+            None => self.state.name(),
+        }
+    }
+
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Whether the end of an attachment's input is the end of the container's.
+    pub(crate) fn closes_stdin(&self) -> bool {
+        self.stdin_once && !self.terminal
+    }
+
     /// When draining has to be looked at again.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline.map(|(last, silence)| last.min(silence))
@@ -203,7 +248,6 @@ impl<C> Container<C> {
     /// Writes the exit record, so that it appears whole or not at all. /run is a tmpfs: nothing is synced.
     pub(crate) fn record_exit(&mut self, exit: &Exit) {
         self.deadline = None;
-        self.stdin = None;
         self.log = None;
         if let Err(error) = write_exit(&self.bundle, exit) {
             note(format_args!("container {}: {error}", self.id));
@@ -218,6 +262,8 @@ impl<C> Container<C> {
             status: self.state.status(),
             started_at: self.state.started_at(),
             exit: self.state.exit(),
+            terminal: self.terminal,
+            stdin: self.input.as_ref().is_some_and(Input::is_open),
         }
     }
 }

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use super::backend::Backend;
 use super::connection::{Connection, Gone};
 use super::container::{Container, Progress, Scratch};
+use super::execs::Exec;
+use super::lives::Making;
 use super::note::note;
 use super::poller::{Interest, Poller, Ready, Token};
+use super::requests::Asker;
 use crate::error::Result;
 use crate::log::Stream;
 use crate::protocol::{Event, ToDaemon, encode};
@@ -31,11 +34,24 @@ const MOST_CONNECTIONS: usize = 64;
 
 /// What a registration stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
+pub(super) enum Source {
     Exits,
     Listener,
     Connection,
+    /// A container in the making.
+    Making(String),
+    /// A container that is being started.
+    Starting(String),
+    /// An exec in the making.
+    Entering(String),
+    /// An output of a container.
     Output(String, Stream),
+    /// A container's input that waits for the container.
+    Input(String),
+    /// What an attachment sends, by its number.
+    Feed(String, u64),
+    /// Where an attachment's output goes.
+    Sink(String, u64, Stream),
 }
 
 /// The pod's own part.
@@ -48,9 +64,8 @@ pub(super) struct Sandbox {
 /// A shutdown under way.
 #[derive(Debug)]
 pub(super) struct Shutdown {
-    pub(super) asked_by: Token,
-    pub(super) seq: u64,
-    pub(super) deadline: Instant,
+    asker: Asker,
+    deadline: Instant,
 }
 
 /// A pod's monitor.
@@ -59,11 +74,13 @@ pub(crate) struct Monitor<B: Backend> {
     pub(super) dir: PathBuf,
     pub(super) sandbox: Sandbox,
     pub(super) containers: BTreeMap<String, Container<B::Container>>,
-    /// The pids of running execs.
-    pub(super) execs: BTreeMap<String, i32>,
+    pub(super) makings: BTreeMap<String, Making<B::Making>>,
+    pub(super) execs: BTreeMap<String, Exec<B::Entering>>,
     pub(super) shutdown: Option<Shutdown>,
-    poller: Poller,
-    sources: BTreeMap<Token, Source>,
+    /// The number of the latest attachment.
+    pub(super) last_attachment: u64,
+    pub(super) poller: Poller,
+    pub(super) sources: BTreeMap<Token, Source>,
     listener: UnixListener,
     connections: BTreeMap<Token, Connection>,
     pub(super) scratch: Scratch,
@@ -82,8 +99,10 @@ impl<B: Backend> Monitor<B> {
             dir,
             sandbox: Sandbox::default(),
             containers: BTreeMap::new(),
+            makings: BTreeMap::new(),
             execs: BTreeMap::new(),
             shutdown: None,
+            last_attachment: 0,
             poller,
             sources,
             listener,
@@ -111,7 +130,13 @@ impl<B: Backend> Monitor<B> {
             Some(Source::Exits) => self.reap(),
             Some(Source::Listener) => self.accept(),
             Some(Source::Connection) => self.serve(ready),
+            Some(Source::Making(id)) => self.advance_making(&id),
+            Some(Source::Starting(id)) => self.advance_start(&id, false),
+            Some(Source::Entering(exec_id)) => self.advance_exec(&exec_id),
             Some(Source::Output(id, stream)) => self.pump(&id, stream),
+            Some(Source::Input(id)) => self.flush_input(&id),
+            Some(Source::Feed(id, number)) => self.feed(&id, number),
+            Some(Source::Sink(id, number, stream)) => self.flush_sink(&id, number, stream, ready.events),
             None => {}
         }
     }
@@ -189,10 +214,16 @@ impl<B: Backend> Monitor<B> {
         if let Some(connection) = self.connections.remove(&token) {
             self.poller.remove(&connection);
             self.sources.remove(&token);
+            self.end_works_of(token);
         }
         if self.connections.is_empty() {
             self.lonely_since = Some(Instant::now());
         }
+    }
+
+    /// Whether this connection is still there.
+    pub(super) fn is_connected(&self, token: Token) -> bool {
+        self.connections.contains_key(&token)
     }
 
     /// Something has used memory that is worth giving back once it is quiet.
@@ -275,6 +306,8 @@ impl<B: Backend> Monitor<B> {
         if container.pump(stream, &mut self.scratch) == Progress::End {
             self.end_output(id, stream);
             self.finish_if_drained(id, false);
+        } else {
+            self.settle_attachments(id);
         }
     }
 
@@ -292,7 +325,7 @@ impl<B: Backend> Monitor<B> {
 
     /// When to give up waiting for a daemon.
     fn lonely_deadline(&self) -> Option<Instant> {
-        let is_pod = self.sandbox.is_set_up || !self.containers.is_empty();
+        let is_pod = self.sandbox.is_set_up || !self.containers.is_empty() || !self.makings.is_empty();
         self.lonely_since.filter(|_| !is_pod).map(|since| since + LONELY)
     }
 
@@ -327,27 +360,22 @@ impl<B: Backend> Monitor<B> {
     fn is_nothing_alive(&self) -> bool {
         self.sandbox.init.is_none()
             && self.execs.is_empty()
+            && self.makings.is_empty()
             && self.containers.values().all(Container::is_over)
     }
 
-    /// Begins to shut down.
-    pub(super) fn begin_shutdown(&mut self, asked_by: Token, seq: u64) {
+    /// Kills everything, and ends when all of that has.
+    pub(super) fn begin_shutdown(&mut self, asker: Asker) {
         self.shutdown = Some(Shutdown {
-            asked_by,
-            seq,
+            asker,
             deadline: Instant::now() + SHUTDOWN,
         });
+        self.kill_everything();
     }
 
     fn end(&mut self, shutdown: &Shutdown) {
         let result = self.remove_everything();
-        self.send(
-            shutdown.asked_by,
-            &ToDaemon::Reply {
-                seq: shutdown.seq,
-                result,
-            },
-        );
+        self.reply(shutdown.asker, result);
         self.is_over = true;
     }
 }

@@ -1,8 +1,9 @@
 //! The ends of processes: reaping, draining, recording, telling.
 
-use super::backend::{Backend, Ending};
+use super::backend::{Backend, Ending, Job};
 use super::container::{Container, Progress};
 use super::event_loop::Monitor;
+use super::execs::Exec;
 use super::note::note;
 use super::state::{State, Step};
 use crate::log::{Stream, now};
@@ -15,7 +16,7 @@ const SIGKILL: i32 = nix::libc::SIGKILL;
 const ROUNDS: usize = 64;
 
 impl Ending {
-    fn exit(self, oom_killed: bool) -> Exit {
+    pub(super) fn exit(self, oom_killed: bool) -> Exit {
         let (code, signal) = match self {
             Self::Code(code) => (code, None),
             Self::Signal(signal) => (128 + signal, Some(signal)),
@@ -45,6 +46,7 @@ impl<B: Backend> Monitor<B> {
     }
 
     fn ended(&mut self, pid: i32, ending: Ending) {
+        self.tell_jobs(pid, ending);
         if self.sandbox.init == Some(pid) {
             self.sandbox.init = None;
             return self.broadcast(Event::SandboxInitExited {
@@ -63,19 +65,38 @@ impl<B: Backend> Monitor<B> {
         let exec = self
             .execs
             .iter()
-            .find(|(_, exec)| **exec == pid)
+            .find(|(_, exec)| matches!(exec, Exec::Running { pid: of, .. } if *of == pid))
             .map(|(id, _)| id.clone());
         if let Some(exec_id) = exec {
-            self.execs.remove(&exec_id);
-            self.broadcast(Event::ExecExited {
-                exec_id,
-                exit: ending.exit(false),
-            });
+            self.exec_ended(&exec_id, ending);
         }
         // Everything else was an orphan, whose status is of no interest to anybody.
     }
 
+    /// What is being made may have come to its end with this process.
+    fn tell_jobs(&mut self, pid: i32, ending: Ending) {
+        let mut makings = Vec::new();
+        for (id, making) in &mut self.makings {
+            making.job.child_ended(pid, ending);
+            makings.push(id.clone());
+        }
+        let mut execs = Vec::new();
+        for (id, exec) in &mut self.execs {
+            if let Exec::Entering { job, .. } = exec {
+                job.child_ended(pid, ending);
+                execs.push(id.clone());
+            }
+        }
+        for id in makings {
+            self.advance_making(&id);
+        }
+        for id in execs {
+            self.advance_exec(&id);
+        }
+    }
+
     fn init_ended(&mut self, id: &str, ending: Ending) {
+        self.advance_start(id, true);
         let Some(container) = self.containers.get_mut(id) else {
             return;
         };
@@ -87,6 +108,8 @@ impl<B: Backend> Monitor<B> {
         if let Err(error) = self.backend.signal_all(&container.kernel, SIGKILL) {
             note(format_args!("container {id}: {error}"));
         }
+        container.peer = None;
+        self.close_input(id);
         for stream in [Stream::Stdout, Stream::Stderr] {
             self.drain(id, stream);
         }
@@ -101,10 +124,11 @@ impl<B: Backend> Monitor<B> {
         for _ in 0..ROUNDS {
             match container.pump(stream, &mut self.scratch) {
                 Progress::More => {}
-                Progress::Empty => return,
+                Progress::Empty => break,
                 Progress::End => return self.end_output(id, stream),
             }
         }
+        self.settle_attachments(id);
     }
 
     /// Closes an output that has ended, or is given up.
@@ -115,6 +139,7 @@ impl<B: Backend> Monitor<B> {
         if let Some(source) = container.source(stream).take() {
             container.finish(stream, &mut self.scratch);
             self.unwatch_output(&source);
+            self.end_sinks(id, stream);
         }
     }
 
@@ -156,6 +181,15 @@ impl<B: Backend> Monitor<B> {
 
     /// Kills all that lives in the pod; their ends come in by the usual way.
     pub(super) fn kill_everything(&mut self) {
+        let makings: Vec<String> = self.makings.keys().cloned().collect();
+        for id in makings {
+            self.kill_making(&id);
+        }
+        let execs: Vec<String> = self.execs.keys().cloned().collect();
+        for exec_id in execs {
+            // It may have ended by itself.
+            let _ = self.kill_exec(&exec_id);
+        }
         for container in self.containers.values().filter(|c| c.state.is_alive()) {
             let killed = self.backend.signal_all(&container.kernel, SIGKILL);
             if let Err(error) = killed.and(self.backend.signal(&container.kernel, SIGKILL)) {

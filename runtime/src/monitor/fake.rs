@@ -1,5 +1,7 @@
 //! A backend without a kernel, and a pod around it: the tests play the processes.
 
+mod job;
+
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,7 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use super::backend::{Backend, Ending, Prepared};
+use nix::pty::openpty;
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+
+use self::job::FakeJob;
+use super::backend::{Backend, Ending, Prepared, Started};
 use super::event_loop::Monitor;
 use crate::container::InitStdio;
 use crate::error::{Error, ExecError, Result};
@@ -23,9 +29,12 @@ pub(crate) struct Shared {
     stdio: HashMap<String, InitStdio>,
     pids: HashMap<String, i32>,
     exits: VecDeque<(i32, Ending)>,
+    /// Writing into one lets what waits there go on: `create c`, `start c`, `exec e`.
+    gates: HashMap<String, UnixStream>,
 }
 
-/// Ids decide what goes wrong: `bad-create…`, `bad-start…`, `oom…`.
+/// Ids decide what goes wrong: `bad-create…`, `bad-start…`, `oom…`. Those that begin with `tty` get a terminal; those that
+/// begin with `slow-create`, `slow-start` or `slow-exec` wait there for [`Pod::release`].
 #[derive(Debug)]
 pub(crate) struct Fake {
     shared: Arc<Mutex<Shared>>,
@@ -49,6 +58,21 @@ impl Fake {
     fn end(&self, name: &str, ending: Ending) {
         end(&mut self.shared.lock().unwrap(), &self.wake, name, ending);
     }
+
+    /// A gate, which is open unless the name begins so.
+    fn gate(&self, name: &str, closed_for: &str, step: &str) -> UnixStream {
+        let (gate, mut opener) = UnixStream::pair().unwrap();
+        gate.set_nonblocking(true).unwrap();
+        if !name.starts_with(closed_for) {
+            opener.write_all(b"x").unwrap();
+        }
+        self.shared
+            .lock()
+            .unwrap()
+            .gates
+            .insert(format!("{step} {name}"), opener);
+        gate
+    }
 }
 
 fn end(shared: &mut Shared, mut wake: &UnixStream, name: &str, ending: Ending) {
@@ -60,8 +84,31 @@ fn end(shared: &mut Shared, mut wake: &UnixStream, name: &str, ending: Ending) {
     wake.write_all(b"x").unwrap();
 }
 
+/// A terminal of the host, and its master.
+fn terminal() -> (InitStdio, Option<OwnedFd>) {
+    let pty = openpty(None, None).unwrap();
+    let mut settings = tcgetattr(&pty.slave).unwrap();
+    // what is sent must come back only if the test writes it
+    cfmakeraw(&mut settings);
+    tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).unwrap();
+    let stdio = InitStdio {
+        stdin: pty.slave.try_clone().unwrap(),
+        stdout: pty.slave.try_clone().unwrap(),
+        stderr: pty.slave,
+    };
+    (stdio, Some(pty.master))
+}
+
+#[derive(Debug)]
+pub(crate) struct FakeContainer {
+    id: String,
+    gate: UnixStream,
+}
+
 impl Backend for Fake {
-    type Container = String;
+    type Container = FakeContainer;
+    type Making = FakeJob<Prepared<FakeContainer>>;
+    type Entering = FakeJob<Started>;
 
     fn setup_sandbox(&mut self, _dir: &Path, setup: &SandboxSetup) -> Result<Option<i32>> {
         self.note("setup".to_owned());
@@ -70,68 +117,104 @@ impl Backend for Fake {
 
     fn prepare(
         &mut self,
-        _dir: &Path,
         request: &CreateContainer,
         stdio: InitStdio,
-    ) -> Result<Prepared<String>> {
-        self.note(format!("prepare {}", request.id));
-        if request.id.starts_with("bad-create") {
-            return Err(Error::invalid("mounts[0].destination", "\"x\" is not absolute"));
-        }
-        let pid = self.new_pid(&request.id);
-        self.shared
-            .lock()
-            .unwrap()
-            .stdio
-            .insert(request.id.clone(), stdio);
-        Ok(Prepared {
-            pid,
-            console: None,
-            container: request.id.clone(),
+    ) -> Result<FakeJob<Prepared<FakeContainer>>> {
+        let id = request.id.clone();
+        self.note(format!("prepare {id}"));
+        let (stdio, console) = match id.starts_with("tty") {
+            true => terminal(),
+            false => (stdio, None),
+        };
+        let made = match id.starts_with("bad-create") {
+            true => Err(Error::invalid("mounts[0].destination", "\"x\" is not absolute")),
+            false => Ok(Prepared {
+                pid: self.new_pid(&id),
+                console,
+                container: FakeContainer {
+                    gate: self.gate(&id, "slow-start", "start"),
+                    id: id.clone(),
+                },
+            }),
+        };
+        self.shared.lock().unwrap().stdio.insert(id.clone(), stdio);
+        Ok(FakeJob {
+            gate: self.gate(&id, "slow-create", "create"),
+            made,
+            ended: None,
+            shared: Arc::clone(&self.shared),
+            is_listening: true,
         })
     }
 
-    fn start(&mut self, id: &mut String) -> Result<()> {
-        self.note(format!("start {id}"));
-        if id.starts_with("bad-start") {
-            self.end(id, Ending::Code(1));
-            return Err(Error::Exec(ExecError::NotInPath("nope".to_owned())));
-        }
+    fn start(&mut self, container: &mut FakeContainer) -> Result<()> {
+        self.note(format!("start {}", container.id));
         Ok(())
     }
 
-    fn exec(&mut self, id: &String, request: &ExecRequest, stdio: [OwnedFd; 3]) -> Result<i32> {
-        self.note(format!("exec {} in {id}", request.exec_id));
-        let [stdin, stdout, stderr] = stdio;
-        let pid = self.new_pid(&request.exec_id);
-        self.shared.lock().unwrap().stdio.insert(
-            request.exec_id.clone(),
-            InitStdio {
-                stdin,
-                stdout,
-                stderr,
-            },
-        );
-        Ok(pid)
+    fn start_fd<'a>(&self, container: &'a FakeContainer) -> BorrowedFd<'a> {
+        container.gate.as_fd()
     }
 
-    fn signal(&mut self, id: &String, signal: i32) -> Result<()> {
+    fn poll_start(&mut self, container: &mut FakeContainer) -> Option<Result<()>> {
+        let _ = (&container.gate).read(&mut [0]).ok()?;
+        if container.id.starts_with("bad-start") {
+            self.end(&container.id, Ending::Code(1));
+            return Some(Err(Error::Exec(ExecError::NotInPath("nope".to_owned()))));
+        }
+        Some(Ok(()))
+    }
+
+    fn exec(
+        &mut self,
+        container: &FakeContainer,
+        request: &ExecRequest,
+        stdio: [OwnedFd; 3],
+    ) -> Result<FakeJob<Started>> {
+        self.note(format!("exec {} in {}", request.exec_id, container.id));
+        let [stdin, stdout, stderr] = stdio;
+        let given = InitStdio {
+            stdin,
+            stdout,
+            stderr,
+        };
+        let (stdio, console) = match request.process.terminal() {
+            Some(true) => terminal(),
+            _ => (given, None),
+        };
+        let name = &request.exec_id;
+        let pid = self.new_pid(name);
+        self.shared.lock().unwrap().stdio.insert(name.clone(), stdio);
+        Ok(FakeJob {
+            gate: self.gate(name, "slow-exec", "exec"),
+            made: Ok(Started {
+                pid,
+                console,
+                ended: None,
+            }),
+            ended: None,
+            shared: Arc::clone(&self.shared),
+            is_listening: true,
+        })
+    }
+
+    fn signal(&mut self, FakeContainer { id, .. }: &FakeContainer, signal: i32) -> Result<()> {
         self.note(format!("signal {id} {signal}"));
         self.end(id, Ending::Signal(signal));
         Ok(())
     }
 
-    fn signal_all(&mut self, id: &String, signal: i32) -> Result<()> {
+    fn signal_all(&mut self, FakeContainer { id, .. }: &FakeContainer, signal: i32) -> Result<()> {
         self.note(format!("signal-all {id} {signal}"));
         self.end(id, Ending::Signal(signal));
         Ok(())
     }
 
-    fn oom_killed(&mut self, id: &String) -> bool {
+    fn oom_killed(&mut self, FakeContainer { id, .. }: &FakeContainer) -> bool {
         id.starts_with("oom")
     }
 
-    fn remove(&mut self, id: &String) -> Result<()> {
+    fn remove(&mut self, FakeContainer { id, .. }: &FakeContainer) -> Result<()> {
         self.note(format!("remove {id}"));
         Ok(())
     }
@@ -223,6 +306,11 @@ impl Pod {
             .collect()
     }
 
+    /// Lets go on what waits at a step: `create c`, `start c`, `exec e`.
+    pub(crate) fn release(&self, step: &str) {
+        (&self.shared().gates[step]).write_all(b"x").unwrap();
+    }
+
     /// The process of a container or an exec writes.
     pub(crate) fn write(&self, name: &str, stderr: bool, text: &[u8]) {
         let stream = self.output(name, stderr);
@@ -236,6 +324,17 @@ impl Pod {
         if stderr { &stdio.stderr } else { &stdio.stdout }
             .try_clone()
             .unwrap()
+    }
+
+    /// A copy of a process's input.
+    pub(crate) fn input(&self, name: &str) -> OwnedFd {
+        self.shared().stdio[name].stdin.try_clone().unwrap()
+    }
+
+    /// The process of a container closes its input.
+    pub(crate) fn close_input(&self, name: &str) {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        self.shared().stdio.get_mut(name).unwrap().stdin = null.into();
     }
 
     /// The process of a container or an exec ends.

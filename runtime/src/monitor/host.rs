@@ -1,6 +1,7 @@
 //! The real backend: this crate's own functions, and the kernel's word on which processes have ended.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -12,7 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use oci_spec::runtime::Process;
 
-use super::backend::{Backend, Ending, Prepared};
+use super::backend::{Backend, Ending, Job, Prepared, Started};
 use super::note::note;
 use crate::container::{self, InitStdio};
 use crate::error::{Context, Error, Result};
@@ -44,28 +45,30 @@ impl Host {
 
 impl Backend for Host {
     type Container = container::Prepared;
+    type Making = Making;
+    type Entering = Entering;
 
     fn setup_sandbox(&mut self, dir: &Path, setup: &SandboxSetup) -> Result<Option<i32>> {
         Ok(sandbox::setup(dir, setup)?.map(Pid::as_raw))
     }
 
-    fn prepare(
-        &mut self,
-        _dir: &Path,
-        request: &CreateContainer,
-        stdio: InitStdio,
-    ) -> Result<Prepared<Self::Container>> {
-        let mut prepared = container::prepare(request, stdio)?;
-        tell(&request.id, &mut prepared.warnings);
-        Ok(Prepared {
-            pid: prepared.pid.as_raw(),
-            console: prepared.console.take(),
-            container: prepared,
+    fn prepare(&mut self, request: &CreateContainer, stdio: InitStdio) -> Result<Making> {
+        Ok(Making {
+            id: request.id.clone(),
+            inner: container::Making::begin(&container::Options::from(request), stdio, None)?,
         })
     }
 
     fn start(&mut self, container: &mut Self::Container) -> Result<()> {
-        container::start(container)
+        container::begin_start(container)
+    }
+
+    fn start_fd<'a>(&self, container: &'a Self::Container) -> BorrowedFd<'a> {
+        container.start.as_fd()
+    }
+
+    fn poll_start(&mut self, container: &mut Self::Container) -> Option<Result<()>> {
+        container::poll_start(container)
     }
 
     fn exec(
@@ -73,12 +76,18 @@ impl Backend for Host {
         container: &Self::Container,
         request: &ExecRequest,
         stdio: [OwnedFd; 3],
-    ) -> Result<i32> {
+    ) -> Result<Entering> {
         let process = with_oom_score(&request.process, container.pid);
         let filter = request.seccomp_filter.as_deref();
-        let mut started = container::exec(&container.exec_target(), &process, filter, stdio)?;
-        tell(&request.container, &mut started.warnings);
-        Ok(started.pid.as_raw())
+        let target = container::ExecTarget {
+            adopts_orphans: true,
+            ..container.exec_target()
+        };
+        Ok(Entering {
+            container: request.container.clone(),
+            inner: container::Entering::begin(&target, &process, filter, stdio)?,
+            ended: VecDeque::new(),
+        })
     }
 
     fn signal(&mut self, container: &Self::Container, signal: i32) -> Result<()> {
@@ -111,7 +120,10 @@ impl Backend for Host {
     }
 
     fn remove(&mut self, container: &Self::Container) -> Result<()> {
-        container.cgroup.remove()
+        for warning in container::remove(container)? {
+            note(format_args!("{warning}"));
+        }
+        Ok(())
     }
 
     fn kill_tree(&mut self, pid: i32) {
@@ -141,6 +153,101 @@ impl Backend for Host {
                 }
             }
         }
+    }
+}
+
+/// A container in the making.
+#[derive(Debug)]
+pub(super) struct Making {
+    id: String,
+    inner: container::Making,
+}
+
+impl Job for Making {
+    type Output = Prepared<container::Prepared>;
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.inner.fd()
+    }
+
+    fn is_listening(&self) -> bool {
+        self.inner.is_listening()
+    }
+
+    fn child_ended(&mut self, pid: i32, ending: Ending) {
+        self.inner.child_ended(pid, &ending);
+    }
+
+    fn poll(&mut self) -> bool {
+        self.inner.poll()
+    }
+
+    fn finish(self) -> Result<Self::Output> {
+        let mut prepared = self.inner.finish()?;
+        tell(&self.id, &mut prepared.warnings);
+        Ok(Prepared {
+            pid: prepared.pid.as_raw(),
+            console: prepared.console.take(),
+            container: prepared,
+        })
+    }
+
+    fn kill(&mut self) {
+        self.inner.kill();
+    }
+}
+
+/// The ends of processes that an exec remembers while it is in the making, of which one may be its own.
+const MOST_ENDED: usize = 1024;
+
+/// A further process in the making.
+#[derive(Debug)]
+pub(super) struct Entering {
+    container: String,
+    inner: container::Entering,
+    ended: VecDeque<(i32, Ending)>,
+}
+
+impl Job for Entering {
+    type Output = Started;
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.inner.fd()
+    }
+
+    fn is_listening(&self) -> bool {
+        self.inner.is_listening()
+    }
+
+    fn child_ended(&mut self, pid: i32, ending: Ending) {
+        self.inner.child_ended(pid);
+        if self.ended.len() == MOST_ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((pid, ending));
+    }
+
+    fn poll(&mut self) -> bool {
+        self.inner.poll()
+    }
+
+    fn finish(self) -> Result<Started> {
+        let mut entered = self.inner.finish()?;
+        tell(&self.container, &mut entered.warnings);
+        let pid = entered.pid.as_raw();
+        Ok(Started {
+            pid,
+            console: entered.console,
+            ended: self
+                .ended
+                .iter()
+                .find(|(ended, _)| *ended == pid)
+                .map(|(_, ending)| *ending),
+        })
+    }
+
+    fn kill(&mut self) {
+        self.inner.kill();
     }
 }
 

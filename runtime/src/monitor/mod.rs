@@ -7,21 +7,27 @@
 //! ```text
 //!   connections ─▶ requests ─▶ Backend (namespaces, cgroups, processes)
 //!        ▲                        │ pipes, pids
-//!        └── replies, events ── event loop ◀── SIGCHLD, outputs, deadlines
+//!        └── replies, events ── event loop ◀── SIGCHLD, outputs, attachments, deadlines
 //!                                 │
-//!                               logs, exit.json
+//!                               logs, attachments, exit.json
 //! ```
 //!
 //! Because it has one thread it may fork, and run ordinary Rust in the child.
 
+mod attach;
+mod attachment;
 mod backend;
 mod connection;
 mod container;
 mod event_loop;
 mod exec;
+mod execs;
 mod exits;
 mod host;
+mod input;
+mod lives;
 mod note;
+mod outbox;
 mod poller;
 mod requests;
 mod setup;

@@ -1,76 +1,108 @@
 //! What each request does.
 
-use std::collections::btree_map::Entry;
 use std::os::fd::OwnedFd;
 
-use super::backend::{Backend, Prepared};
+use super::backend::Backend;
 use super::connection::Incoming;
 use super::container::Container;
 use super::event_loop::Monitor;
 use super::poller::Token;
-use super::state::{State, Step};
-use super::stdio::{Output, pipes};
-use crate::log::{Stream, now};
+use super::state::State;
 use crate::protocol::{
-    CreateContainer, ErrorKind, Event, ExecRequest, Exit, KillScope, MonitorState, PROTOCOL_VERSION,
-    RemoteError, Reply, Request, SandboxSetup, ToDaemon,
+    ErrorKind, KillScope, MonitorState, PROTOCOL_VERSION, RemoteError, Reply, Request, SandboxSetup, ToDaemon,
 };
 
-type Answer = Result<Reply, RemoteError>;
-
-/// The exit code of a container whose command couldn't be executed.
-const START_FAILED: i32 = 128;
+pub(super) type Answer = Result<Reply, RemoteError>;
 
 /// The highest signal number.
 const LAST_SIGNAL: i32 = 64;
 
 impl<B: Backend> Monitor<B> {
-    /// Answers a request, now or (a shutdown) later.
+    /// Answers a request, now or later.
     pub(super) fn handle(&mut self, from: Token, incoming: Incoming) {
-        let (seq, result, events) = match incoming {
-            Incoming::Refused(seq, error) => (seq, Err(error), None),
-            Incoming::Request(frame, _) if self.shutdown.is_some() && !is_harmless(&frame.request) => (
-                frame.seq,
-                Err(RemoteError::new(
-                    ErrorKind::InvalidState,
-                    "the pod is shutting down",
-                )),
-                None,
-            ),
-            Incoming::Request(frame, _) if frame.request == Request::Shutdown {} => {
-                self.kill_everything();
-                return self.begin_shutdown(from, frame.seq);
+        let (seq, result) = match incoming {
+            Incoming::Refused(seq, error) => (seq, Err(error)),
+            Incoming::Request(frame, _) if self.shutdown.is_some() && !is_harmless(&frame.request) => {
+                let error = RemoteError::new(ErrorKind::InvalidState, "the pod is shutting down");
+                (frame.seq, Err(error))
             }
             Incoming::Request(frame, fds) => {
                 self.used_memory();
-                let mut event = None;
-                let answer = self.answer(frame.request, fds, &mut event);
-                (frame.seq, answer, event)
+                let asker = Asker {
+                    connection: from,
+                    seq: frame.seq,
+                };
+                (frame.seq, self.answer(asker, frame.request, fds))
             }
         };
-        self.send(from, &ToDaemon::Reply { seq, result });
-        if let Some(event) = events {
-            self.broadcast(event);
+        match result {
+            Ok(None) => {}
+            Ok(Some(reply)) => self.reply(
+                Asker {
+                    connection: from,
+                    seq,
+                },
+                Ok(reply),
+            ),
+            Err(error) => self.reply(
+                Asker {
+                    connection: from,
+                    seq,
+                },
+                Err(error),
+            ),
         }
     }
 
-    fn answer(&mut self, request: Request, fds: Vec<OwnedFd>, event: &mut Option<Event>) -> Answer {
+    /// Sends an answer.
+    pub(super) fn reply(&mut self, to: Asker, result: Answer) {
+        self.send(to.connection, &ToDaemon::Reply { seq: to.seq, result });
+    }
+
+    /// None: the answer comes later.
+    fn answer(
+        &mut self,
+        asker: Asker,
+        request: Request,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Option<Reply>, RemoteError> {
+        match request {
+            Request::Create(create) => self.create(asker, create).map(|()| None),
+            Request::Start { id } => self.start(asker, &id).map(|()| None),
+            Request::Exec(exec) => self.exec(asker, &exec, fds).map(|()| None),
+            Request::Delete { id } => self.delete(asker, &id),
+            Request::Shutdown {} => {
+                self.begin_shutdown(asker);
+                Ok(None)
+            }
+            other => self.answer_now(other, fds).map(Some),
+        }
+    }
+
+    fn answer_now(&mut self, request: Request, fds: Vec<OwnedFd>) -> Answer {
         match request {
             Request::Hello { .. } => Ok(Reply::Hello {
                 version: PROTOCOL_VERSION,
                 pid: own_pid(),
             }),
             Request::SetupSandbox(setup) => self.set_up_sandbox(&setup),
-            Request::Create(create) => self.create(&create),
-            Request::Start { id } => self.start(&id, event),
             Request::Kill { id, signal, scope } => self.kill(&id, signal, scope),
-            Request::Delete { id } => self.delete(&id),
-            Request::Exec(exec) => self.exec(&exec, fds),
+            Request::Attach {
+                id,
+                stdin,
+                stdout,
+                stderr,
+            } => self.attach(&id, [stdin, stdout, stderr], fds),
+            Request::Resize { id, width, height } => self.resize(&id, width, height),
             Request::KillExec { exec_id } => self.kill_exec(&exec_id),
+            Request::DetachExec { exec_id } => self.detach_exec(&exec_id),
             Request::ReopenLog { id } => self.reopen_log(&id),
             Request::State {} => Ok(Reply::State(self.report())),
-            // handled before, for its answer comes later
-            Request::Shutdown {} => Ok(Reply::Done {}),
+            Request::Create(_)
+            | Request::Start { .. }
+            | Request::Exec(_)
+            | Request::Delete { .. }
+            | Request::Shutdown {} => Ok(Reply::Done {}),
         }
     }
 
@@ -88,107 +120,15 @@ impl<B: Backend> Monitor<B> {
         })
     }
 
-    fn create(&mut self, create: &CreateContainer) -> Answer {
-        let invalid = |text: &str| Err(RemoteError::new(ErrorKind::InvalidArgument, text));
-        if create.id.is_empty() {
-            return invalid("id: it is empty");
-        }
-        if !create.bundle.is_absolute() {
-            return invalid(&format!("bundle: {:?} is not an absolute path", create.bundle));
-        }
-        if self.containers.contains_key(&create.id) {
-            return Err(RemoteError::new(
-                ErrorKind::AlreadyExists,
-                format!("container {} exists", create.id),
-            ));
-        }
-        let (theirs, ours) = pipes(create.stdin).map_err(remote)?;
-        let Prepared {
-            pid,
-            console,
-            container,
-        } = self.backend.prepare(&self.dir, create, theirs).map_err(remote)?;
-        let mut container = Container::new(create, pid, container, console.is_some());
-        let watched = match console {
-            // the pipes go: all three streams are the terminal's
-            Some(master) => self.watch_terminal(&mut container, master),
-            None => {
-                container.stdin = ours.stdin;
-                self.watch_pipes(&mut container, ours.stdout, ours.stderr)
-            }
-        };
-        if let Err(error) = watched {
-            self.discard(container);
-            return Err(remote(error));
-        }
-        self.containers.insert(create.id.clone(), container);
-        Ok(Reply::Created { pid })
-    }
-
-    fn watch_pipes(
-        &mut self,
-        container: &mut Container<B::Container>,
-        stdout: Output,
-        stderr: Output,
-    ) -> crate::Result<()> {
-        container.stdout = Some(self.watch_output(&container.id, Stream::Stdout, stdout)?);
-        container.stderr = Some(self.watch_output(&container.id, Stream::Stderr, stderr)?);
-        Ok(())
-    }
-
-    fn watch_terminal(
-        &mut self,
-        container: &mut Container<B::Container>,
-        master: OwnedFd,
-    ) -> crate::Result<()> {
-        let output = Output::new(master)?;
-        container.stdout = Some(self.watch_output(&container.id, Stream::Stdout, output)?);
-        Ok(())
-    }
-
-    fn start(&mut self, id: &str, event: &mut Option<Event>) -> Answer {
-        let container = find(&mut self.containers, id)?;
-        if container.state != State::Created {
-            return Err(wrong_state("start", container));
-        }
-        container.open_log().map_err(remote)?;
-        match self.backend.start(&mut container.kernel) {
-            Ok(()) => {
-                let started_at = now();
-                container
-                    .step(Step::Started(started_at))
-                    .map_err(|refused| fault(&refused))?;
-                Ok(Reply::Started { started_at })
-            }
-            Err(error) => {
-                // It ends by itself, unless it is what couldn't be reached. It is reaped like any orphan.
-                let _ = self.backend.signal(&container.kernel, nix::libc::SIGKILL);
-                let exit = Exit {
-                    code: START_FAILED,
-                    signal: None,
-                    oom_killed: false,
-                    finished_at: now(),
-                };
-                container
-                    .step(Step::StartFailed(exit))
-                    .map_err(|refused| fault(&refused))?;
-                container.record_exit(&exit);
-                self.end_outputs(id);
-                *event = Some(Event::ContainerExited {
-                    id: id.to_owned(),
-                    exit,
-                });
-                Err(remote(error))
-            }
-        }
-    }
-
     fn kill(&mut self, id: &str, signal: i32, scope: KillScope) -> Answer {
         if !(0..=LAST_SIGNAL).contains(&signal) {
             return Err(RemoteError::new(
                 ErrorKind::InvalidArgument,
                 format!("signal: {signal} is none"),
             ));
+        }
+        if signal != 0 && self.kill_making(id) {
+            return Ok(Reply::Done {});
         }
         let container = find(&mut self.containers, id)?;
         if !container.state.is_alive() {
@@ -202,72 +142,6 @@ impl<B: Backend> Monitor<B> {
             KillScope::All => self.backend.signal_all(&container.kernel, signal),
         }
         .map_err(remote)?;
-        Ok(Reply::Done {})
-    }
-
-    fn delete(&mut self, id: &str) -> Answer {
-        let container = find(&mut self.containers, id)?;
-        if !matches!(container.state, State::Created | State::Exited { .. }) {
-            return Err(wrong_state("delete", container));
-        }
-        self.backend.remove(&container.kernel).map_err(remote)?;
-        self.end_outputs(id);
-        // An init that never ran is reaped like any orphan.
-        self.containers.remove(id);
-        Ok(Reply::Done {})
-    }
-
-    /// Undoes a container that can't be taken on.
-    fn discard(&mut self, mut container: Container<B::Container>) {
-        for source in [container.stdout.take(), container.stderr.take()]
-            .into_iter()
-            .flatten()
-        {
-            self.unwatch_output(&source);
-        }
-        if let Err(error) = self.backend.remove(&container.kernel) {
-            super::note::note(format_args!("container {}: {error}", container.id));
-        }
-    }
-
-    fn exec(&mut self, exec: &ExecRequest, fds: Vec<OwnedFd>) -> Answer {
-        let count = fds.len();
-        let Ok(stdio) = <[OwnedFd; 3]>::try_from(fds) else {
-            let text = format!("exec needs 3 file descriptors, {count} came");
-            return Err(RemoteError::new(ErrorKind::InvalidArgument, text));
-        };
-        if exec.process.terminal() == Some(true) {
-            let text = "process.terminal: an exec can't have a terminal yet";
-            return Err(RemoteError::new(ErrorKind::Unsupported, text));
-        }
-        let container = find(&mut self.containers, &exec.container)?;
-        if !matches!(container.state, State::Running { .. }) {
-            return Err(wrong_state("exec in", container));
-        }
-        match self.execs.entry(exec.exec_id.clone()) {
-            Entry::Occupied(_) => Err(RemoteError::new(
-                ErrorKind::AlreadyExists,
-                format!("exec {} exists", exec.exec_id),
-            )),
-            Entry::Vacant(slot) => {
-                let pid = self
-                    .backend
-                    .exec(&container.kernel, exec, stdio)
-                    .map_err(remote)?;
-                slot.insert(pid);
-                Ok(Reply::Exec { pid })
-            }
-        }
-    }
-
-    fn kill_exec(&mut self, exec_id: &str) -> Answer {
-        let Some(pid) = self.execs.get(exec_id).copied() else {
-            return Err(RemoteError::new(
-                ErrorKind::NotFound,
-                format!("exec {exec_id} not found"),
-            ));
-        };
-        self.backend.kill_tree(pid);
         Ok(Reply::Done {})
     }
 
@@ -293,6 +167,13 @@ impl<B: Backend> Monitor<B> {
     }
 }
 
+/// Who awaits an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asker {
+    pub(super) connection: Token,
+    pub(super) seq: u64,
+}
+
 fn is_harmless(request: &Request) -> bool {
     matches!(request, Request::Hello { .. } | Request::State {})
 }
@@ -301,7 +182,7 @@ fn own_pid() -> i32 {
     std::process::id().cast_signed()
 }
 
-fn find<'a, C>(
+pub(super) fn find<'a, C>(
     containers: &'a mut std::collections::BTreeMap<String, Container<C>>,
     id: &str,
 ) -> Result<&'a mut Container<C>, RemoteError> {
@@ -310,20 +191,16 @@ fn find<'a, C>(
         .ok_or_else(|| RemoteError::new(ErrorKind::NotFound, format!("container {id} not found")))
 }
 
-fn wrong_state<C>(verb: &str, container: &Container<C>) -> RemoteError {
+pub(super) fn wrong_state<C>(verb: &str, container: &Container<C>) -> RemoteError {
     let text = format!(
         "cannot {verb} container {}: it is {}",
         container.id,
-        container.state.name()
+        container.doing()
     );
     RemoteError::new(ErrorKind::InvalidState, text)
 }
 
-fn fault(refused: &super::state::Refused) -> RemoteError {
-    RemoteError::new(ErrorKind::Internal, format!("{refused:?}"))
-}
-
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
-fn remote(error: crate::Error) -> RemoteError {
+pub(super) fn remote(error: crate::Error) -> RemoteError {
     RemoteError::from(&error)
 }

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::prctl::set_child_subreaper;
+use nix::sys::prctl::{set_child_subreaper, set_name};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
@@ -37,6 +37,8 @@ pub(super) fn become_monitor(options: &Options) -> Result<Process> {
     let dir = std::path::absolute(&options.dir).path("resolve", &options.dir)?;
     sys::fd::close_from(3).call("close_range")?;
     let first = take_stdin()?;
+    // what is executed by its descriptor is named after a number
+    let _ = set_name(c"pintle-monitor");
     // Fails for the leader of a process group, which has a session of its own if it was started by hand.
     let _ = setsid();
     set_child_subreaper(true).call("prctl PR_SET_CHILD_SUBREAPER")?;

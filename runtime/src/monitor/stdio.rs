@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{pipe2, read};
 
+use super::outbox::Outbox;
 use crate::container::InitStdio;
 use crate::error::{Context, Result};
 
@@ -14,7 +15,7 @@ use crate::error::{Context, Result};
 #[derive(Debug)]
 pub(crate) struct OurStdio {
     /// Kept open so that somebody can attach; dropping it is the end of the container's input.
-    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdin: Option<Outbox>,
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
 }
@@ -23,7 +24,7 @@ pub(crate) struct OurStdio {
 pub(crate) fn pipes(with_stdin: bool) -> Result<(InitStdio, OurStdio)> {
     let (stdin, our_stdin) = if with_stdin {
         let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC).call("pipe2")?;
-        (read_end, Some(write_end))
+        (read_end, Some(Outbox::new(write_end)?))
     } else {
         (File::open("/dev/null").path("open", "/dev/null")?.into(), None)
     };
@@ -42,6 +43,13 @@ pub(crate) fn pipes(with_stdin: bool) -> Result<(InitStdio, OurStdio)> {
         },
         ours,
     ))
+}
+
+/// Makes reading and writing return at once. That holds for whoever shares the open file description, too.
+pub(crate) fn make_nonblocking(fd: impl AsFd) -> Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL).call("fcntl F_GETFL")?);
+    fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).call("fcntl F_SETFL")?;
+    Ok(())
 }
 
 /// `/dev/null` for a process whose stream nobody wants.
@@ -82,8 +90,7 @@ pub(crate) struct Output {
 impl Output {
     /// Takes over a descriptor and makes it non-blocking.
     pub(crate) fn new(fd: OwnedFd) -> Result<Self> {
-        let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL).call("fcntl F_GETFL")?);
-        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).call("fcntl F_SETFL")?;
+        make_nonblocking(&fd)?;
         Ok(Self { fd, full_reads: 0 })
     }
 

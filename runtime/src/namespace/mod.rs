@@ -1,5 +1,6 @@
 //! Which namespaces a container gets: new ones, and ones that are joined by path.
 
+mod idmap;
 mod sysctl;
 
 use std::collections::HashMap;
@@ -7,12 +8,14 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxTimeOffset, Spec};
 
 use crate::error::{Context, Error, Result};
 use crate::sys::process::setns;
 
+pub(crate) use idmap::{IdMaps, carrier, root_outside, write_map};
 pub(crate) use sysctl::{check as check_sysctl, write as write_sysctl};
 
 /// The namespaces of one container.
@@ -61,16 +64,6 @@ impl Plan {
                 "a new mount namespace is required",
             ));
         }
-        if self
-            .join
-            .iter()
-            .any(|(flag, _)| *flag == LinuxNamespaceType::User as i32)
-        {
-            return Err(Error::invalid(
-                "linux.namespaces",
-                "joining a user namespace by path is not supported",
-            ));
-        }
         if spec.hostname().as_deref().is_some_and(|h| !h.is_empty()) && !self.has(LinuxNamespaceType::Uts) {
             return Err(Error::invalid("hostname", "needs a uts namespace"));
         }
@@ -96,6 +89,11 @@ impl Plan {
         self.new & kind as i32 != 0
     }
 
+    /// Whether it exists and is joined.
+    pub(crate) fn joins(&self, kind: LinuxNamespaceType) -> bool {
+        self.join.iter().any(|(flag, _)| *flag == kind as i32)
+    }
+
     /// What clone3 is to make. The cgroup namespace comes later, when the process is in its cgroup; the time namespace
     /// earlier, because its offsets must be set before it has a process.
     pub(crate) fn clone_flags(&self) -> u64 {
@@ -103,10 +101,26 @@ impl Plan {
     }
 
     /// Joins what has a path. A joined pid namespace is the children's.
+    ///
+    /// The host's root may join any but needs its privileges for that, so the user namespace comes last; whoever is not
+    /// root gains the privilege for the others only by it. All are opened first: their paths may be out of reach after.
     pub(crate) fn join(&self) -> Result<()> {
+        let mut open = Vec::with_capacity(self.join.len());
         for (flag, path) in &self.join {
-            let file = File::open(path).path("open namespace", path)?;
-            setns(file.as_fd(), *flag).path("join namespace", path)?;
+            open.push((*flag, path, File::open(path).path("open namespace", path)?));
+        }
+        open.sort_by_key(|(flag, ..)| *flag == LinuxNamespaceType::User as i32);
+        let mut refused = Vec::new();
+        for (flag, path, file) in open {
+            match setns(file.as_fd(), flag) {
+                Err(Errno::EPERM) if flag != LinuxNamespaceType::User as i32 => {
+                    refused.push((flag, path, file));
+                }
+                other => other.path("join namespace", path)?,
+            }
+        }
+        for (flag, path, file) in refused {
+            setns(file.as_fd(), flag).path("join namespace", path)?;
         }
         Ok(())
     }

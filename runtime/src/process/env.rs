@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
+use oci_spec::runtime::Process;
 
 use crate::error::{Error, ExecError, Result};
 use crate::rootfs::read_in_root;
@@ -56,6 +58,45 @@ fn home_of(uid: u32, root: BorrowedFd<'_>) -> String {
         .map(|fields| fields[5].to_owned())
         .filter(|home| !home.is_empty() && !home.contains('\0'))
         .unwrap_or_else(|| "/".to_owned())
+}
+
+/// Whether there is a program of that name, as [`exec`] would look for it, in the caller's root. What else may be wrong
+/// with it only execve tells.
+pub(super) fn check(process: &Process) -> std::result::Result<(), ExecError> {
+    let program = process
+        .args()
+        .iter()
+        .flatten()
+        .next()
+        .cloned()
+        .unwrap_or_default();
+    let look = |path: &Path| match access(path, AccessFlags::X_OK) {
+        Ok(()) if path.is_dir() => Err(Errno::EACCES),
+        other => other,
+    };
+    if program.contains('/') {
+        return look(Path::new(&program)).map_err(|errno| ExecError::Failed { path: program, errno });
+    }
+    let env = process.env().iter().flatten().rev();
+    let path = env.filter_map(|entry| entry.strip_prefix("PATH=")).next();
+    let folders = path
+        .unwrap_or(DEFAULT_PATH)
+        .split(':')
+        .filter(|folder| !folder.is_empty());
+    let mut denied = false;
+    for folder in folders {
+        match look(&Path::new(folder).join(&program)) {
+            Ok(()) => return Ok(()),
+            Err(errno) => denied |= errno == Errno::EACCES,
+        }
+    }
+    match denied {
+        true => Err(ExecError::Failed {
+            path: program,
+            errno: Errno::EACCES,
+        }),
+        false => Err(ExecError::NotInPath(program)),
+    }
 }
 
 /// Becomes the program; returns only if that failed. A name without a slash is looked for in the PATH that the program

@@ -14,7 +14,7 @@ use super::{env, limits};
 use crate::error::{Context, Error, ExecError, Result};
 use crate::seccomp::Filter;
 use crate::sys::cred::{set_groups, set_ids};
-use crate::sys::fd::{cloexec_from, install};
+use crate::sys::fd::{cloexec_from, inherit, install};
 use crate::sys::process::reset_signals;
 use crate::sys::term::set_controlling;
 
@@ -26,15 +26,22 @@ pub(crate) struct Launch<'a> {
     pub(crate) stdio: [OwnedFd; 3],
     /// The container's root, through which its passwd is read.
     pub(crate) root: OwnedFd,
+    /// How many descriptors from 3 on it inherits as well.
+    pub(crate) preserve_fds: u32,
 }
 
 /// Installs standard input, output and error; 0 to 2 are the only descriptors that the program inherits.
 ///
 /// The three given must not themselves be 0 to 2 in another order: one would cover another before it is copied.
-fn install_stdio(stdio: &[OwnedFd; 3], terminal: bool) -> Result<()> {
+pub(crate) fn install_streams(stdio: &[OwnedFd; 3]) -> Result<()> {
     for (target, fd) in stdio.iter().enumerate() {
         install(fd.as_fd(), target as i32).call("install standard stream")?;
     }
+    Ok(())
+}
+
+fn install_stdio(stdio: &[OwnedFd; 3], terminal: bool) -> Result<()> {
+    install_streams(stdio)?;
     if terminal {
         set_controlling(stdio[0].as_fd()).call("set controlling terminal")?;
     }
@@ -51,6 +58,11 @@ pub(crate) fn run(launch: &Launch<'_>) -> Error {
     }
 }
 
+/// Whether the program can be found, for a caller who wants to know before it is started.
+pub(crate) fn check_program(process: &Process) -> Result<()> {
+    env::check(process).map_err(Error::Exec)
+}
+
 fn prepare(launch: &Launch<'_>) -> Result<(Vec<CString>, Vec<CString>)> {
     let process = launch.process;
     let args = arguments(process)?;
@@ -62,6 +74,7 @@ fn prepare(launch: &Launch<'_>) -> Result<(Vec<CString>, Vec<CString>)> {
     )?;
     install_stdio(&launch.stdio, process.terminal().unwrap_or(false))?;
     cloexec_from(3).call("close_range")?;
+    inherit(3, launch.preserve_fds).call("preserve descriptors")?;
     reset_signals();
     limits::set_rlimits(process.rlimits().as_deref().unwrap_or_default())?;
     if let Some(priority) = process.io_priority() {

@@ -69,6 +69,15 @@ pub(crate) fn set_oom_score(proc: BorrowedFd<'_>, score: i32) -> Result<Option<S
     }
 }
 
+/// The caller's pid as a procfs counts it, whatever pid namespace the caller is in.
+#[cfg(feature = "seccomp-compile")]
+pub(crate) fn pid_seen_by(proc: BorrowedFd<'_>) -> Result<i32> {
+    let text = nix::fcntl::readlinkat(proc, "self").path("read link", "/proc/self")?;
+    text.to_str()
+        .and_then(|pid| pid.parse().ok())
+        .ok_or_else(|| Error::io("read link", "/proc/self", Errno::EPROTO))
+}
+
 /// Sets `process.ioPriority`.
 pub(super) fn set_io(priority: &LinuxIOPriority) -> Result<()> {
     let class = match priority.class() {

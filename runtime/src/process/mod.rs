@@ -4,9 +4,19 @@ mod caps;
 mod env;
 mod launch;
 mod limits;
+mod lsm;
+mod placement;
 mod terminal;
 
 pub(crate) use caps::Sets;
-pub(crate) use launch::{Launch, above_stdio, run};
+#[cfg(feature = "oci")]
+pub(crate) use caps::names as capability_names;
+pub(crate) use launch::{Launch, above_stdio, check_program, install_streams, run};
+#[cfg(feature = "seccomp-compile")]
+pub(crate) use limits::pid_seen_by;
 pub(crate) use limits::set_oom_score;
+pub(crate) use lsm::{
+    check as check_labels, is_selinux as selinux_is_enabled, set_for_exec as set_labels_for_exec,
+};
+pub(crate) use placement::{Affinity, apply_memory_policy, set_affinity};
 pub(crate) use terminal::{Console, open as open_terminal};

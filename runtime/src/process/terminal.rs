@@ -17,13 +17,13 @@ pub(crate) struct Console {
     pub(crate) slave: OwnedFd,
 }
 
-/// Turns a freshly opened multiplexer into a terminal for `process`.
-pub(crate) fn open(master: OwnedFd, process: &Process) -> Result<Console> {
+/// Turns a freshly opened multiplexer into a terminal for `process`. With `newlines` it makes `\r\n` of the line ends
+/// that the process writes.
+pub(crate) fn open(master: OwnedFd, process: &Process, newlines: bool) -> Result<Console> {
     unlock(master.as_fd()).call("unlock terminal")?;
     let slave = open_peer(master.as_fd()).call("open terminal")?;
-    // no \r\n in what the process writes: readers of its output expect lines
     let mut settings = tcgetattr(&slave).call("read terminal settings")?;
-    settings.output_flags.remove(OutputFlags::ONLCR);
+    settings.output_flags.set(OutputFlags::ONLCR, newlines);
     tcsetattr(&slave, SetArg::TCSANOW, &settings).call("set terminal settings")?;
     if let Some(size) = process.console_size() {
         let clamp = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);

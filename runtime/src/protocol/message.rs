@@ -57,6 +57,34 @@ pub enum Request {
         /// The exec.
         exec_id: String,
     },
+    /// Let an exec live on when the connection that asked for it is gone.
+    DetachExec {
+        /// The exec.
+        exec_id: String,
+    },
+    /// Connect standard streams to those of a container; a file descriptor comes for each that is true, in this order.
+    Attach {
+        /// The container.
+        id: String,
+        /// The reading end of what goes to the container.
+        #[serde(default)]
+        stdin: bool,
+        /// The writing end for its output, or for all of its terminal's.
+        #[serde(default)]
+        stdout: bool,
+        /// The writing end for its standard error.
+        #[serde(default)]
+        stderr: bool,
+    },
+    /// Set the size of a container's terminal, in characters.
+    Resize {
+        /// The container.
+        id: String,
+        /// Columns.
+        width: u16,
+        /// Rows.
+        height: u16,
+    },
     /// Open the log file anew, because it has been renamed.
     ReopenLog {
         /// The container.

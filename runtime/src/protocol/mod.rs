@@ -12,6 +12,8 @@
 //!     │ ◀── Reply Started{started_at} ──────── │   execve succeeded
 //!     │ ── Exec{…} + 3 fds (SCM_RIGHTS) ─────▶ │
 //!     │ ◀── Reply Exec{pid} ────────────────── │
+//!     │ ── Attach{id, …} + its fds ──────────▶ │   from now on copied, beside the log
+//!     │ ◀── Reply Done ─────────────────────── │
 //!     │ ◀── Event ExecExited ───────────────── │   events go to every connection,
 //!     │ ◀── Event ContainerExited ──────────── │   always after the reply that they follow from
 //!     │ ── Delete{id} ───────────────────────▶ │
@@ -20,8 +22,10 @@
 //! ```
 //!
 //! A frame is a little-endian `u32` length and that many bytes of JSON. File descriptors travel with the
-//! frame's first byte, and the frame says in `fds` how many are its own. Requests of one connection are
-//! answered in their order. Old daemons and new monitors (and the reverse) understand one another: unknown
+//! frame's first byte, and the frame says in `fds` how many are its own. Requests of one connection are begun
+//! in their order; `Create`, `Start`, `Exec`, and `Delete` of what is being made, are answered when they are
+//! done, and others in between. What is being made for a connection that is gone is undone, and its execs are
+//! killed but for those that were detached. Old daemons and new monitors (and the reverse) understand one another: unknown
 //! fields are ignored, new fields have defaults, an unknown request is answered with
 //! [`ErrorKind::Unsupported`], an unknown event is passed over.
 

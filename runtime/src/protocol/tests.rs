@@ -63,6 +63,18 @@ fn requests() -> Vec<Request> {
             seccomp_filter: None,
         })),
         Request::KillExec { exec_id: "e1".into() },
+        Request::DetachExec { exec_id: "e1".into() },
+        Request::Attach {
+            id: id(),
+            stdin: true,
+            stdout: false,
+            stderr: true,
+        },
+        Request::Resize {
+            id: id(),
+            width: 80,
+            height: u16::MAX,
+        },
         Request::ReopenLog { id: id() },
         Request::State {},
         Request::Shutdown {},
@@ -82,6 +94,8 @@ fn answers() -> Vec<ToDaemon> {
         status,
         started_at: Some(5),
         exit,
+        terminal: true,
+        stdin: false,
     };
     let state = MonitorState {
         version: 1,

@@ -79,8 +79,12 @@ pub struct CreateContainer {
     pub rootfs: Option<Overlay>,
     /// A compiled seccomp program; takes the place of `linux.seccomp` of the spec.
     pub seccomp_filter: Option<PathBuf>,
-    /// Keep standard input open for attaching; otherwise it is `/dev/null`.
+    /// Keep standard input open for attaching; otherwise it is `/dev/null`. With a terminal (`process.terminal`): let
+    /// attachments write to it.
     pub stdin: bool,
+    /// With `stdin`: close the container's standard input when the first attachment that brought stdin ends. A
+    /// terminal stays open.
+    pub stdin_once: bool,
     /// Where the output goes; without it the output is discarded.
     pub log: Option<LogTarget>,
 }
@@ -130,9 +134,13 @@ pub struct Overlay {
     pub work: Option<PathBuf>,
     /// Further mount options, such as `index=off`.
     pub options: Vec<String>,
+    /// Show the ids of the lower layers through the container's user namespace. The writable layer must lie on disk as
+    /// that namespace has it: its folder belongs to the id that 0 stands for.
+    pub idmap: bool,
 }
 
-/// A further process in a running container. Three file descriptors come with it: stdin, stdout and stderr.
+/// A further process in a running container. Three file descriptors come with it: stdin, stdout and stderr; or, with
+/// `process.terminal`, a single one: a socket (unix(7)) by which the terminal's master goes to the caller before the reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExecRequest {
     /// The container's id.
@@ -188,6 +196,12 @@ pub struct ContainerState {
     /// Present when it has exited.
     #[serde(default)]
     pub exit: Option<Exit>,
+    /// Whether it has a terminal.
+    #[serde(default)]
+    pub terminal: bool,
+    /// Whether its standard input is open for attaching.
+    #[serde(default)]
+    pub stdin: bool,
 }
 
 /// All that a new daemon has to learn from a monitor.

@@ -1,8 +1,9 @@
 //! Bind mounts: their sources, cloned while the host's tree is in sight, and what their propagation demands of them.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::mount::MsFlags;
 use nix::sys::stat::{SFlag, fstat};
@@ -11,7 +12,7 @@ use super::options::{Attrs, MountOptions};
 use super::pivot::propagate;
 use super::resolve::{is_kind, open_path};
 use crate::error::{Context, Error, Result};
-use crate::sys::mount::{MountAttr, clone_tree, mount_id, set_attr};
+use crate::sys::mount::{MountAttr, clone_tree, map_ids, mount_id, set_attr};
 
 /// A bind mount, attached nowhere yet.
 pub(super) struct Source {
@@ -19,24 +20,33 @@ pub(super) struct Source {
     pub(super) is_folder: bool,
 }
 
-/// Clones what a bind mount shows and gives it its attributes and propagation.
-///
-/// `base` is the propagation of mounts that say nothing about it.
-pub(super) fn open_source(
-    source: &Path,
-    options: &MountOptions,
-    base: MsFlags,
-    strict: bool,
-) -> Result<Source> {
+/// A bind mount as it is asked for.
+pub(super) struct Asked<'a> {
+    pub(super) source: &'a Path,
+    pub(super) options: &'a MountOptions,
+    /// The propagation of mounts that say nothing about it.
+    pub(super) base: MsFlags,
+    /// Refuse what is to propagate and can't.
+    pub(super) strict: bool,
+}
+
+/// Clones what a bind mount shows and gives it its ids, attributes and propagation. `users` is the user namespace that
+/// its ids are shown through.
+pub(super) fn open_source(asked: &Asked<'_>, users: Option<BorrowedFd<'_>>) -> Result<Source> {
+    let Asked { source, options, .. } = *asked;
     let recursive = options.bind == Some(true);
-    if strict {
+    if asked.strict {
         check_propagation(source, options)?;
     }
     let mount = clone_tree(AT_FDCWD, source, recursive).path("bind mount source", source)?;
     let is_folder = is_kind(&fstat(&mount).path("stat mount source", source)?, SFlag::S_IFDIR);
     // what is to stay a peer of the host's mount must not first be made its slave
     let stays_shared = options.propagation.iter().any(|f| f.contains(MsFlags::MS_SHARED));
-    let base = if stays_shared { MsFlags::empty() } else { base };
+    let base = if stays_shared {
+        MsFlags::empty()
+    } else {
+        asked.base
+    };
     for flags in [base]
         .iter()
         .chain(&options.propagation)
@@ -44,9 +54,31 @@ pub(super) fn open_source(
     {
         propagate(mount.as_fd(), *flags).path("set propagation of mount source", source)?;
     }
+    if let Some(users) = users {
+        map_ids(mount.as_fd(), users, options.idmap == Some(true)).map_err(|errno| match errno {
+            Errno::EINVAL => Error::invalid(
+                format!("ids of {}", source.display()),
+                "its file system can't show them mapped",
+            ),
+            _ => Error::io("map the ids of mount source", source, errno),
+        })?;
+    }
     set(&mount, options.recursive, true).path("set recursive attributes of mount source", source)?;
     set(&mount, options.attrs, false).path("set attributes of mount source", source)?;
     Ok(Source { mount, is_folder })
+}
+
+/// Gives a folder's mount that was made elsewhere the attributes that are asked for.
+pub(super) fn from_mount(mount: OwnedFd, options: &MountOptions) -> Result<Source> {
+    for flags in &options.propagation {
+        propagate(mount.as_fd(), *flags).call("set propagation of mount")?;
+    }
+    set(&mount, options.recursive, true).call("set recursive attributes of mount")?;
+    set(&mount, options.attrs, false).call("set attributes of mount")?;
+    Ok(Source {
+        mount,
+        is_folder: true,
+    })
 }
 
 /// Changes attributes of a mount, if there are any to change.

@@ -4,12 +4,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
-use nix::sys::stat::{Mode, SFlag, fchmodat, fstatat, makedev, mknodat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::libc::dev_t;
+use nix::sys::stat::{Mode, SFlag, fchmodat, fstat, fstatat, major, makedev, minor, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
-use super::resolve::{ensure_file, ensure_folder};
+use super::resolve::{ensure_file, ensure_folder, is_kind};
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::{attach, clone_tree};
 
@@ -107,12 +108,12 @@ fn is_standard(path: &Path) -> bool {
 }
 
 fn make(folder: BorrowedFd<'_>, path: &Path, node: &Node<'_>, by_bind: bool) -> Result<()> {
+    let device = makedev(node.major, node.minor);
     if by_bind {
-        let mount = clone_tree(AT_FDCWD, path, false).path("bind device", path)?;
+        let mount = clone_node(path, node.kind, device)?;
         let target = ensure_file(folder, node.path)?;
         return attach(mount.as_fd(), target.fd.as_fd()).path("bind device", path);
     }
-    let device = makedev(node.major, node.minor);
     match mknodat(
         folder,
         node.path,
@@ -162,6 +163,25 @@ fn make(folder: BorrowedFd<'_>, path: &Path, node: &Node<'_>, by_bind: bool) -> 
     Ok(())
 }
 
+/// A mount of the host's node of a device: that of the same path, else the one that the kernel itself has given it.
+fn clone_node(path: &Path, kind: SFlag, device: dev_t) -> Result<OwnedFd> {
+    let clone = |path: &Path| {
+        let node = clone_tree(AT_FDCWD, path, false).ok()?;
+        let st = fstat(&node).ok()?;
+        (is_kind(&st, kind) && st.st_rdev == device).then_some(node)
+    };
+    if let Some(node) = clone(path) {
+        return Ok(node);
+    }
+    let class = if kind == SFlag::S_IFBLK { "block" } else { "char" };
+    let about = format!("/sys/dev/{class}/{}:{}/uevent", major(device), minor(device));
+    let name = std::fs::read_to_string(about)
+        .ok()
+        .and_then(|text| Some(text.lines().find_map(|l| l.strip_prefix("DEVNAME="))?.to_owned()));
+    name.and_then(|name| clone(&Path::new("/dev").join(name)))
+        .ok_or_else(|| Error::io("find the host's node of device", path, Errno::ENODEV))
+}
+
 /// Makes a link; one that is there already stays, but a ptmx node of the image would open the wrong instance.
 fn link(dev: &OwnedFd, name: &str, target: &str) -> Result<()> {
     let path = Path::new("/dev").join(name);
@@ -178,9 +198,30 @@ fn link(dev: &OwnedFd, name: &str, target: &str) -> Result<()> {
 /// Mounts the slave of the container's terminal on /dev/console.
 pub(super) fn bind_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> Result<()> {
     let path = Path::new("/dev/console");
-    let target = ensure_file(root, path)?;
+    let dev = ensure_folder(root, Path::new("/dev"))?.fd;
+    // a symlink in its place would have the terminal cover another file (CVE-2025-52565)
+    let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let target = match openat(
+        &dev,
+        "console",
+        OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    ) {
+        Ok(fd) => fd,
+        Err(Errno::ENOENT) => openat(
+            &dev,
+            "console",
+            flags | OFlag::O_EXCL,
+            Mode::from_bits_truncate(0o600),
+        )
+        .path("create", path)?,
+        Err(e) => return Err(e).path("open", path),
+    };
+    if is_kind(&fstat(&target).path("stat", path)?, SFlag::S_IFLNK) {
+        return Err(Error::io("mount a terminal on the symlink", path, Errno::ELOOP));
+    }
     let mount = clone_tree(slave, Path::new(""), false).path("bind terminal on", path)?;
-    attach(mount.as_fd(), target.fd.as_fd()).path("bind terminal on", path)
+    attach(mount.as_fd(), target.as_fd()).path("bind terminal on", path)
 }
 
 /// Opens the multiplexer of the container's own devpts.

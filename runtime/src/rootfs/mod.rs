@@ -7,16 +7,21 @@
 mod bind;
 mod build;
 mod cgroupfs;
+mod copyup;
 mod devices;
 mod mask;
 mod mounts;
 mod options;
 mod overlay;
 mod pivot;
+mod relabel;
 mod resolve;
+mod sources;
 
-pub(crate) use build::{Builder, Sources};
-pub use overlay::detached_overlay;
+pub(crate) use build::Builder;
+pub use overlay::{can_map_ids, detached_overlay};
 pub(crate) use pivot::{isolate_mounts, pivot};
+pub use relabel::relabel;
 pub use resolve::{open_in_root, read_in_root};
 pub(crate) use resolve::{open_path, open_proc, open_without_symlinks};
+pub(crate) use sources::{Sources, has_idmaps, mount_label};

@@ -7,10 +7,10 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
-use super::bind;
-use super::options::MountOptions;
+use super::options::{Attrs, MountOptions};
 use super::pivot::propagate;
 use super::resolve::{Place, ensure_folder, open_without_symlinks};
+use super::{bind, copyup};
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::{FsContext, attach, attr};
 
@@ -33,9 +33,16 @@ pub(super) fn mount_new(
         _ => Error::io("open file system", fstype, errno),
     })?;
     configure(&context, fstype, source, options, &place)?;
+    // what is to be filled first is made read-only after
+    let late = options.attrs.set & if options.copy_up { attr::RDONLY } else { 0 };
     let mount = context
-        .mount(options.attrs.set)
+        .mount(options.attrs.set & !late)
         .map_err(|errno| explain(&context, fstype, errno))?;
+    if options.copy_up {
+        copyup::copy(place.fd.as_fd(), mount.as_fd())?;
+        let attrs = Attrs { set: late, clear: 0 };
+        bind::set(&mount, attrs, false).path("set attributes of", fstype)?;
+    }
     for flags in &options.propagation {
         propagate(mount.as_fd(), *flags).path("set propagation of", fstype)?;
     }

@@ -89,12 +89,6 @@ impl MountOptions {
             }
             out.add(option);
         }
-        if out.idmap.is_some() && out.bind.is_none() {
-            return Err(Error::invalid(
-                format!("mounts[{index}].options"),
-                "idmap needs bind or rbind",
-            ));
-        }
         Ok(out)
     }
 

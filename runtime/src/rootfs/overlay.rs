@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
@@ -14,6 +14,11 @@ use super::resolve::open_path;
 use crate::error::{Context, Error, Result};
 use crate::protocol::Overlay;
 use crate::sys::mount::{FsContext, MountAttr, attach, attr, clone_tree, set_attr};
+
+mod mapped;
+
+pub use mapped::can_map_ids;
+pub(super) use mapped::{mapped_overlay, private_overlay};
 
 /// fsconfig(2) takes values of at most 255 bytes.
 const MAX_VALUE: usize = 255;
@@ -65,6 +70,38 @@ fn layer_by_layer(overlay: &Overlay) -> Result<OwnedFd> {
         set(&context, "lowerdir+", lower)?;
     }
     finish(&context, overlay)
+}
+
+/// What overlayfs is given as `lowerdir=…` among the options of a mount; the others stay options.
+pub(super) fn from_options(options: &[String]) -> Overlay {
+    let mut overlay = Overlay::default();
+    for option in options {
+        match option.split_once('=') {
+            Some(("lowerdir", layers)) => overlay.lower = split_layers(layers),
+            Some(("upperdir", path)) => overlay.upper = Some(path.into()),
+            Some(("workdir", path)) => overlay.work = Some(path.into()),
+            _ => overlay.options.push(option.clone()),
+        }
+    }
+    overlay
+}
+
+/// Layers are separated by `:`; a backslash takes the meaning of what follows it.
+fn split_layers(text: &str) -> Vec<PathBuf> {
+    let mut layers = vec![String::new()];
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            ':' => layers.push(String::new()),
+            '\\' => layers.last_mut().into_iter().for_each(|l| l.extend(chars.next())),
+            _ => layers.last_mut().into_iter().for_each(|l| l.push(c)),
+        }
+    }
+    layers
+        .into_iter()
+        .filter(|l| !l.is_empty())
+        .map(PathBuf::from)
+        .collect()
 }
 
 /// The way of older kernels, which attach what they mount: in a mount namespace that only a thread sees for a moment.
@@ -159,7 +196,11 @@ fn in_one_string(overlay: &Overlay, target: BorrowedFd<'_>) -> Result<()> {
     }
     for option in &overlay.options {
         data.push(',');
-        data.push_str(option);
+        match option.strip_prefix("context=") {
+            // its categories are separated by commas
+            Some(label) => data.push_str(&format!("context=\"{label}\"")),
+            None => data.push_str(option),
+        }
     }
     let on = fd_path(target);
     nix::mount::mount(

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, umount2};
-use nix::unistd::{chdir, fchdir, pivot_root};
+use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 
 use crate::error::{Context, Result};
 use crate::sys::mount::{MountAttr, attr, set_attr};
@@ -27,6 +27,21 @@ pub(crate) fn pivot(root: BorrowedFd<'_>) -> Result<()> {
     // the old root comes to lie on the new one, so no folder for it is needed
     pivot_root(".", ".").call("pivot_root")?;
     umount2(".", MntFlags::MNT_DETACH).call("detach old root")?;
+    chdir("/").path("chdir", Path::new("/"))
+}
+
+/// Enters `root` as [`pivot`] does, where the old root is the kernel's first file system, which can't be detached: the new
+/// root is moved over it.
+pub(crate) fn move_root(root: BorrowedFd<'_>) -> Result<()> {
+    fchdir(root).call("enter root file system")?;
+    // what is only covered can be come by again: the host's procfs and sysfs must not lie there
+    for full in ["/proc", "/sys"] {
+        // where nothing is mounted there is nothing to hide
+        let _ = umount2(full, MntFlags::MNT_DETACH);
+    }
+    let none = None::<&str>;
+    nix::mount::mount(Some("."), "/", none, MsFlags::MS_MOVE, none).path("move root file system to", "/")?;
+    chroot(".").call("chroot")?;
     chdir("/").path("chdir", Path::new("/"))
 }
 

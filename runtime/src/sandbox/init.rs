@@ -23,7 +23,8 @@ use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Result};
 use crate::process::{Sets, set_oom_score};
 use crate::protocol::{NamespaceKind, SandboxSetup};
-use crate::rootfs::{isolate_mounts, open_proc, pivot};
+use crate::rootfs::{isolate_mounts, open_path, open_proc, pivot};
+use crate::sys::cred::become_root;
 use crate::sys::fd::{close_all_but, close_number};
 use crate::sys::mount::{FsContext, attach, attr};
 use crate::sys::process::{Forked, clone, exit_now, fork, set_parent_death_signal, setns, wait};
@@ -67,7 +68,13 @@ pub(super) fn start(dir: &Path, setup: &SandboxSetup) -> Result<Pid> {
         .and(listened)
         .and_then(|()| init.ok_or(Error::sys("sandbox init was not reported", Errno::EPROTO)))
         .and_then(|pid| {
-            group.as_ref().map_or(Ok(()), |g| g.join(pid))?;
+            // a stage in a user namespace may not have its child born where only the host's root may enter
+            if let Some(group) = group
+                .as_ref()
+                .filter(|_| setup.namespaces.contains(&NamespaceKind::User))
+            {
+                group.join(pid)?;
+            }
             pin(&pins, pid, NamespaceKind::Pid)?;
             Ok(pid)
         });
@@ -106,7 +113,7 @@ fn in_stage(pins: &Path, setup: &SandboxSetup, channel: Channel) {
             // a maker that is gone sees to it by PR_SET_PDEATHSIG
             let _ = channel.report(&Report::Init { pid: pid.as_raw() });
         }
-        Ok(Forked::Child(_child)) => match confine(pins) {
+        Ok(Forked::Child(_child)) => match confine(setup) {
             Ok(signals) => {
                 let told = channel.report(&Report::Ready { warnings: Vec::new() });
                 drop(channel);
@@ -126,6 +133,14 @@ fn make_init(pins: &Path, setup: &SandboxSetup, channel: &Channel) -> Result<For
     // of standard streams it has no use, either
     (0..3).for_each(close_number);
     set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
+    let group = setup.init_cgroup.as_deref();
+    let group = group.filter(|_| !setup.namespaces.contains(&NamespaceKind::User));
+    let entry = group
+        .map(|group| cgroup::Handle::new(group)?.entry())
+        .transpose()?;
+    if let Some(entry) = &entry {
+        entry.enter()?; // the init inherits it
+    }
     // where the score can't be lowered the init is as likely a victim as its maker
     let _ = set_oom_score(open_proc()?.as_fd(), OOM_SCORE)?;
     let mut joined = Vec::new();
@@ -138,11 +153,16 @@ fn make_init(pins: &Path, setup: &SandboxSetup, channel: &Channel) -> Result<For
         setns(namespace.as_fd(), 0).call("join namespace of the sandbox")?;
     }
     drop(joined);
-    clone(CloneFlags::CLONE_NEWPID.bits() as u64, true).call("clone sandbox init")
+    let tree = entry.as_ref().and_then(cgroup::Entry::tree);
+    clone(CloneFlags::CLONE_NEWPID.bits() as u64, true, tree).call("clone sandbox init")
 }
 
 /// Takes everything away that a process which only reaps does not need.
-fn confine(mount_point: &Path) -> Result<SignalFd> {
+fn confine(setup: &SandboxSetup) -> Result<SignalFd> {
+    if setup.namespaces.contains(&NamespaceKind::User) {
+        become_root().call("become root of the user namespace")?;
+    }
+    // after the change of ids, which takes it away
     set_parent_death_signal(libc::SIGKILL).call("prctl PR_SET_PDEATHSIG")?;
     setsid().call("setsid")?;
     let all = SigSet::all();
@@ -155,9 +175,8 @@ fn confine(mount_point: &Path) -> Result<SignalFd> {
     let tmpfs = FsContext::open("tmpfs")
         .and_then(|c| c.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC))
         .call("make empty root")?;
-    let place = File::open(mount_point).path("open", mount_point)?;
-    attach(tmpfs.as_fd(), place.as_fd()).path("mount empty root on", mount_point)?;
-    drop(place);
+    // on the root itself: any other folder may be out of a user namespace's reach
+    attach(tmpfs.as_fd(), open_path(Path::new("/"))?.as_fd()).call("mount empty root")?;
     pivot(tmpfs.as_fd())?;
     let mut none = Sets::default();
     none.prepare()?;

@@ -51,9 +51,9 @@ pub fn unpin(dir: &Path) -> Result<()> {
     first.map_or(Ok(()), Err)
 }
 
-/// Mounts a tmpfs for the pod's /dev/shm: open to all, at most `size` bytes. The folder is made if it is missing; if
-/// there is a tmpfs already, it stays.
-pub fn mount_shm(path: &Path, size: u64) -> Result<()> {
+/// Mounts a tmpfs for the pod's /dev/shm: open to all, at most `size` bytes, with this user and group as its owner. The
+/// folder is made if it is missing; if there is a tmpfs already, it stays.
+pub fn mount_shm(path: &Path, size: u64, owner: (u32, u32)) -> Result<()> {
     match fs::create_dir(path) {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             if is_mount_point(path)? {
@@ -67,6 +67,8 @@ pub fn mount_shm(path: &Path, size: u64) -> Result<()> {
         ("source", "shm".to_owned()),
         ("mode", "1777".to_owned()),
         ("size", size.to_string()),
+        ("uid", owner.0.to_string()),
+        ("gid", owner.1.to_string()),
     ] {
         context.set(key, value).path("configure tmpfs for", path)?;
     }

@@ -16,20 +16,22 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, sethostname};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::{PINS, init, unpin};
+use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::{check_sysctl, write_sysctl};
 use crate::protocol::{IdMapping, NamespaceKind, SandboxSetup};
 use crate::rootfs::open_path;
-use crate::sys::cred::{set_groups, set_ids};
+use crate::sys::cred::{become_root, set_ids};
 use crate::sys::fd::close_all_but;
 use crate::sys::mount::{attach, clone_tree};
-use crate::sys::process::{Forked, exit_now, fork, wait};
+use crate::sys::process::{Forked, exit_now, fork, pidfd_open, setns, wait};
 
 const MAP: u8 = b'm';
 const DONE: u8 = b'd';
@@ -145,10 +147,79 @@ fn serve(pins: &Path, setup: &SandboxSetup, child: Pid, socket: &UnixStream) -> 
             }
         }
     }
+    if setup.sysctls.keys().any(|name| is_hosts_to_write(setup, name)) {
+        write_sysctls_as_host(setup, child)?;
+    }
     setup
         .namespaces
         .iter()
         .try_for_each(|kind| pin(pins, child, *kind))
+}
+
+/// Parameters of the network the root of a user namespace may write, and must: they may hold ids. Those of ipc are on some
+/// kernels the host's root's to write.
+fn is_hosts_to_write(setup: &SandboxSetup, name: &str) -> bool {
+    setup.namespaces.contains(&NamespaceKind::User) && !name.starts_with("net")
+}
+
+fn write_sysctls(setup: &SandboxSetup, mine: impl Fn(&str) -> bool) -> Result<()> {
+    if setup.sysctls.is_empty() {
+        return Ok(());
+    }
+    let proc = crate::rootfs::open_proc()?;
+    for (name, value) in setup.sysctls.iter().filter(|(name, _)| mine(name)) {
+        write_sysctl(proc.as_fd(), name, value)?;
+    }
+    Ok(())
+}
+
+/// Until Linux 6.10 the host's root alone may write parameters of ipc, since then whoever is root in the user namespace.
+fn write_by_either_root(setup: &SandboxSetup) -> Result<()> {
+    let write = || write_sysctls(setup, |name| is_hosts_to_write(setup, name));
+    match write() {
+        Err(e) if matches!(e.errno(), Some(Errno::EACCES | Errno::EPERM)) => {
+            let root =
+                |mappings: &[IdMapping]| mappings.iter().find(|m| m.container_id == 0).map(|m| m.host_id);
+            match (root(&setup.uid_mappings), root(&setup.gid_mappings)) {
+                (Some(uid), Some(gid)) => set_ids(uid, gid)
+                    .call("become root of the pod")
+                    .and_then(|()| write()),
+                _ => Err(e),
+            }
+        }
+        other => other,
+    }
+}
+
+/// With the host's privileges, but in the namespaces of `holder`: a process that joins all of them but the user
+/// namespace.
+fn write_sysctls_as_host(setup: &SandboxSetup, holder: Pid) -> Result<()> {
+    let target = pidfd_open(holder).call("pidfd_open")?;
+    let flags = setup
+        .namespaces
+        .iter()
+        .fold(CloneFlags::empty(), |all, kind| all | flag(*kind));
+    let (ours, theirs) = Channel::pair()?;
+    match fork().call("fork")? {
+        Forked::Child(_child) => {
+            let done = setns(target.as_fd(), (flags & !CloneFlags::CLONE_NEWUSER).bits())
+                .call("join namespaces of the sandbox")
+                .and_then(|()| write_by_either_root(setup));
+            if let Err(e) = done {
+                theirs.report_failure(&e);
+            }
+            exit_now(0);
+        }
+        Forked::Parent(pid) => {
+            drop(theirs);
+            let report = ours.receive();
+            wait(pid).call("wait for sysctls")?;
+            match report? {
+                Some((Report::Failed { kind, message }, _)) => Err(Error::Remote { kind, message }),
+                _ => Ok(()),
+            }
+        }
+    }
 }
 
 pub(super) fn write_map(pid: Pid, name: &str, mappings: &[IdMapping]) -> Result<()> {
@@ -177,8 +248,7 @@ fn in_child(setup: &SandboxSetup, socket: &UnixStream) -> Result<()> {
         unshare(CloneFlags::CLONE_NEWUSER).call("unshare user namespace")?;
         (&mut &*socket).write_all(&[MAP]).call("ask for ids")?;
         (&mut &*socket).read_exact(&mut word).call("wait for ids")?;
-        set_ids(0, 0).call("become root of the user namespace")?;
-        set_groups(&[]).call("setgroups")?;
+        become_root().call("become root of the user namespace")?;
     }
     let flags = setup
         .namespaces
@@ -188,12 +258,7 @@ fn in_child(setup: &SandboxSetup, socket: &UnixStream) -> Result<()> {
     if let Some(name) = &setup.hostname {
         sethostname(name).call("sethostname")?;
     }
-    if !setup.sysctls.is_empty() {
-        let proc = crate::rootfs::open_proc()?;
-        for (name, value) in &setup.sysctls {
-            write_sysctl(proc.as_fd(), name, value)?;
-        }
-    }
+    write_sysctls(setup, |name| !is_hosts_to_write(setup, name))?;
     (&mut &*socket).write_all(&[DONE]).call("report namespaces")?;
     // until they are pinned; end of file
     let _ = (&mut &*socket).read(&mut word);

@@ -1,20 +1,21 @@
 //! From a profile of the specification to a cBPF program, by libseccomp, kept on disk by the profile's content.
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
 use libseccomp::{
     ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall, ScmpVersion,
     error::SeccompError,
 };
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator,
     LinuxSyscall,
 };
 use sha2::{Digest, Sha256};
 
-use super::filter::{HEADER, MAGIC};
+use super::filter::{Filter, HEADER, MAGIC};
 use super::newer;
 use crate::error::{Context, Error, Result};
 
@@ -31,22 +32,47 @@ pub fn compile(profile: &LinuxSeccomp, cache_dir: &Path) -> Result<PathBuf> {
     if path.exists() {
         return Ok(path);
     }
+    if notifies(profile) {
+        return Err(Error::Seccomp(
+            "SCMP_ACT_NOTIFY needs a listener, which a compiled file has not".to_owned(),
+        ));
+    }
     fs::create_dir_all(cache_dir).path("create folder", cache_dir)?;
+    // whole or not at all, also when two compile the same at once
+    let mut file = tempfile::NamedTempFile::new_in(cache_dir).path("create file in", cache_dir)?;
+    write_to(profile, file.as_file_mut())?;
+    file.persist(&path)
+        .map_err(|e| Error::io("write", &path, e.error))?;
+    Ok(path)
+}
+
+/// Compiles a profile for this process, which may have a listener.
+pub(crate) fn in_memory(profile: &LinuxSeccomp) -> Result<Filter> {
+    let mut file = File::from(memfd_create("seccomp", MFdFlags::MFD_CLOEXEC).call("memfd_create")?);
+    write_to(profile, &mut file)?;
+    file.rewind().call("rewind seccomp filter")?;
+    Filter::from_file(file, Path::new("linux.seccomp"))
+}
+
+/// The form that [`Filter`] reads.
+fn write_to(profile: &LinuxSeccomp, file: &mut File) -> Result<()> {
     let mut start = Vec::with_capacity(HEADER);
     start.extend(MAGIC);
     start.extend(flags(profile)?.to_le_bytes());
     start.resize(HEADER, 0);
     let (context, prologue) = translate(profile)?;
     start.extend(prologue);
-    // whole or not at all, also when two compile the same at once
-    let mut file = tempfile::NamedTempFile::new_in(cache_dir).path("create file in", cache_dir)?;
-    file.write_all(&start).path("write", file.path())?;
-    context
-        .export_bpf(file.as_file())
-        .map_err(|e| failed("export filter", &e))?;
-    file.persist(&path)
-        .map_err(|e| Error::io("write", &path, e.error))?;
-    Ok(path)
+    file.write_all(&start).call("write seccomp filter")?;
+    context.export_bpf(file).map_err(|e| failed("export filter", &e))
+}
+
+/// Whether some calls are decided by a listener.
+pub(crate) fn notifies(profile: &LinuxSeccomp) -> bool {
+    let rules = profile.syscalls().as_deref().unwrap_or_default();
+    profile.default_action() == LinuxSeccompAction::ScmpActNotify
+        || rules
+            .iter()
+            .any(|r| r.action() == LinuxSeccompAction::ScmpActNotify)
 }
 
 fn key(profile: &LinuxSeccomp) -> Result<String> {
@@ -69,11 +95,12 @@ fn flags(profile: &LinuxSeccomp) -> Result<u32> {
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => 2,
             LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 1,
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => 4,
-            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if !notifies(profile) => {
                 return Err(Error::Seccomp(
                     "flag SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs a listener".to_owned(),
                 ));
             }
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 1 << 5,
         };
     }
     Ok(all)
@@ -213,11 +240,7 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<ScmpAction> 
         LinuxSeccompAction::ScmpActTrace => ScmpAction::Trace(errno as u16),
         LinuxSeccompAction::ScmpActLog => ScmpAction::Log,
         LinuxSeccompAction::ScmpActAllow => ScmpAction::Allow,
-        LinuxSeccompAction::ScmpActNotify => {
-            return Err(Error::Seccomp(
-                "SCMP_ACT_NOTIFY needs a listener, which is not supported".to_owned(),
-            ));
-        }
+        LinuxSeccompAction::ScmpActNotify => ScmpAction::Notify,
     })
 }
 
@@ -230,6 +253,7 @@ fn return_value(action: ScmpAction) -> u32 {
         ScmpAction::Trace(data) => 0x7ff0_0000 | u32::from(data),
         ScmpAction::Log => 0x7ffc_0000,
         ScmpAction::Allow => 0x7fff_0000,
+        ScmpAction::Notify => 0x7fc0_0000,
         // KillThread, and whatever may come
         _ => 0,
     }
@@ -265,30 +289,4 @@ fn architecture(arch: Arch) -> Result<ScmpArch> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::seccomp::{Filter, default_profile};
-
-    #[test]
-    fn the_same_profile_is_compiled_once_and_can_be_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = compile(&default_profile(&[]), dir.path()).unwrap();
-        let time = fs::metadata(&path).unwrap().modified().unwrap();
-        assert_eq!(compile(&default_profile(&[]), dir.path()).unwrap(), path);
-        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), time);
-        Filter::read(&path).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn bad_profiles_are_refused_by_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let json = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["chmod"],"action":"SCMP_ACT_ERRNO",
-            "args":[{"index":9,"value":1,"op":"SCMP_CMP_EQ"}]}]}"#;
-        let e = compile(&serde_json::from_str(json).unwrap(), dir.path())
-            .unwrap_err()
-            .to_string();
-        assert!(e.contains("chmod"), "{e}");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-}
+mod tests;

@@ -5,12 +5,15 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 
 use crate::error::{Context, Error, Result};
 use crate::sys::cred::load_seccomp;
+use crate::sys::fd::{close_number, send_with_fds};
 
 /// First bytes of a filter file.
 pub(super) const MAGIC: &[u8; 8] = b"PNTLSCF1";
@@ -22,20 +25,35 @@ pub(super) const HEADER: usize = 16;
 const MAX_PROGRAM: usize = 4096 * 8;
 
 /// A filter in memory, read while the host's file system was still in sight.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Filter {
     path: PathBuf,
     flags: u32,
     program: Vec<u8>,
+    listener: Option<Arc<Listener>>,
 }
+
+/// Whom the listener's descriptor is handed to, with what words.
+#[derive(Debug)]
+struct Listener {
+    socket: OwnedFd,
+    message: Vec<u8>,
+}
+
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: seccomp(2) returns a descriptor.
+#[cfg(feature = "seccomp-compile")]
+const NEW_LISTENER: u32 = 1 << 3;
 
 impl Filter {
     /// Reads a filter file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
+        Self::from_file(File::open(path).path("open seccomp filter", path)?, path)
+    }
+
+    /// Reads an open filter file; `path` is for errors.
+    pub(crate) fn from_file(file: File, path: &Path) -> Result<Self> {
         let mut content = Vec::new();
-        File::open(path)
-            .path("open seccomp filter", path)?
-            .take((HEADER + MAX_PROGRAM + 1) as u64)
+        file.take((HEADER + MAX_PROGRAM + 1) as u64)
             .read_to_end(&mut content)
             .path("read seccomp filter", path)?;
         let program = content.get(HEADER..).unwrap_or_default();
@@ -51,12 +69,30 @@ impl Filter {
             path: path.to_owned(),
             flags,
             program: program.to_vec(),
+            listener: None,
         })
+    }
+
+    /// Has a process outside decide on what the program leaves open. It is told over `socket`, with `message` and the
+    /// listener's descriptor.
+    #[cfg(feature = "seccomp-compile")]
+    pub(crate) fn with_listener(mut self, socket: OwnedFd, message: Vec<u8>) -> Self {
+        self.flags |= NEW_LISTENER;
+        self.listener = Some(Arc::new(Listener { socket, message }));
+        self
     }
 
     /// Confines the caller from now on.
     pub(crate) fn load(&self) -> Result<()> {
-        load_seccomp(&self.program, self.flags).path("load seccomp filter", &self.path)?;
+        let done = load_seccomp(&self.program, self.flags).path("load seccomp filter", &self.path)?;
+        let Some(listener) = &self.listener else {
+            return Ok(());
+        };
+        // from here on the listener's owner may have to allow every call: the very next one makes it the owner
+        let number = i32::try_from(done).unwrap_or(-1);
+        let sent = send_with_fds(listener.socket.as_fd(), &listener.message, &[number]);
+        close_number(number);
+        sent.call("hand over seccomp listener")?;
         Ok(())
     }
 }

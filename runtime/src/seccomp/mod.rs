@@ -8,6 +8,11 @@ mod newer;
 mod profile;
 
 #[cfg(feature = "seccomp-compile")]
+mod raw;
+
+#[cfg(feature = "seccomp-compile")]
 pub use compile::compile;
 pub(crate) use filter::Filter;
 pub use profile::default_profile;
+#[cfg(feature = "seccomp-compile")]
+pub(crate) use raw::{Told, of_spec};

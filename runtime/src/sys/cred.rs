@@ -114,6 +114,12 @@ pub(crate) fn set_ids(uid: u32, gid: u32) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Becomes 0 of the user namespace that the caller has just entered, and gives up the groups that it had outside.
+pub(crate) fn become_root() -> Result<(), Errno> {
+    set_ids(0, 0)?;
+    set_groups(&[])
+}
+
 /// Loads a seccomp filter. `program` is an array of `struct sock_filter` in memory order.
 pub(crate) fn load_seccomp(program: &[u8], flags: u32) -> Result<i64, Errno> {
     const INSTRUCTION: usize = size_of::<libc::sock_filter>();

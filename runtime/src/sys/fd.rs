@@ -69,11 +69,32 @@ pub(crate) fn cloexec_from(first: u32) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Whether this number is an open descriptor.
+#[cfg(feature = "oci")]
+pub(crate) fn is_open(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD only looks at the descriptor table.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// Takes close-on-exec from `count` descriptors, `first` and those that follow.
+pub(crate) fn inherit(first: RawFd, count: u32) -> Result<(), Errno> {
+    for fd in (first..).take(count as usize) {
+        // SAFETY: only flags of the descriptor table change; a number that isn't open is an error.
+        super::check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into())?;
+    }
+    Ok(())
+}
+
 /// Closes every descriptor but 0 to 2 and those named, whoever owns them. Only for a forked child, at its start.
 pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    close_but_preserved(keep, 0)
+}
+
+/// Like [`close_all_but`], but leaves as many after 0 to 2 open as `preserve` says.
+pub(crate) fn close_but_preserved(keep: &[BorrowedFd<'_>], preserve: u32) -> Result<(), Errno> {
     let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
     keep.sort_unstable();
-    let mut first = 3;
+    let mut first = 3_u32.saturating_add(preserve);
     for fd in keep.into_iter().filter(|fd| *fd > 2).chain([u32::MAX]) {
         if fd > first {
             // SAFETY: by contract the caller is a forked child that never returns into the code whose descriptors these

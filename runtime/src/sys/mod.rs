@@ -8,6 +8,7 @@ pub(crate) mod fd;
 pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod term;
+pub(crate) mod xattr;
 
 use nix::errno::Errno;
 

@@ -9,6 +9,7 @@ use nix::NixPath;
 use nix::errno::Errno;
 
 use super::check;
+pub(crate) use super::xattr::{has_mark, set_mark};
 
 const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
@@ -30,6 +31,7 @@ pub(crate) mod attr {
     pub(crate) const NOATIME: u64 = 0x10;
     pub(crate) const STRICTATIME: u64 = 0x20;
     pub(crate) const NODIRATIME: u64 = 0x80;
+    pub(crate) const IDMAP: u64 = 0x0010_0000;
     pub(crate) const NOSYMFOLLOW: u64 = 0x0020_0000;
 }
 
@@ -186,6 +188,21 @@ pub(crate) fn set_attr(fd: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) ->
     Ok(())
 }
 
+/// Shows the ids of a mount that is attached nowhere through a user namespace, for good; those of everything mounted
+/// below it, too, if `recursive`.
+pub(crate) fn map_ids(
+    fd: BorrowedFd<'_>,
+    user_namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> Result<(), Errno> {
+    let attrs = MountAttr {
+        set: attr::IDMAP,
+        userns_fd: user_namespace.as_raw_fd() as u64,
+        ..MountAttr::default()
+    };
+    set_attr(fd, &attrs, recursive)
+}
+
 /// The id that /proc/self/mountinfo gives to the mount that `fd` is on.
 pub(crate) fn mount_id(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     // SAFETY: all-zero is a valid statx, which the kernel fills.
@@ -201,24 +218,4 @@ pub(crate) fn mount_id(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
 fn owned(fd: libc::c_long) -> OwnedFd {
     // SAFETY: a descriptor that the kernel has just returned; nobody else knows it.
     unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) }
-}
-
-/// Sets an extended attribute of this name to "1".
-pub(crate) fn set_mark(path: &Path, name: &CStr) -> Result<(), Errno> {
-    let value = std::ptr::from_ref(b"1").cast();
-    path.with_nix_path(|path| {
-        // SAFETY: two NUL-terminated strings and a value of one byte.
-        let done = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value, 1, 0) };
-        check(done.into())
-    })??;
-    Ok(())
-}
-
-/// Whether there is an extended attribute of this name.
-pub(crate) fn has_mark(path: &Path, name: &CStr) -> bool {
-    path.with_nix_path(|path| {
-        // SAFETY: two NUL-terminated strings; size 0 asks for the length only.
-        unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), ptr::null_mut(), 0) >= 0 }
-    })
-    .unwrap_or(false)
 }

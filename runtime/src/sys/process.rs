@@ -11,6 +11,9 @@ use nix::unistd::Pid;
 use super::check;
 use super::fd::retry;
 
+/// The flag of clone3(2), beyond the range of the type that `libc` gives it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Which side of a fork one is on.
 pub(crate) enum Forked {
     /// The caller, with the child's pid.
@@ -38,10 +41,21 @@ pub(crate) fn fork() -> Result<Forked, Errno> {
     }
 }
 
-/// clone3(2) with the `CLONE_NEW*` flags given; with `sibling` the child's parent is the caller's parent.
+/// fork(2) whose child is born in the cgroup2 folder given. A caller with several threads gets `None`: only the C
+/// library's fork is safe for it.
+pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> Result<Option<Forked>, Errno> {
+    match nix::sys::stat::stat("/proc/self/task")?.st_nlink {
+        // the folder itself, `.`, and one thread
+        3 => clone(0, false, Some(cgroup)).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// clone3(2) with the `CLONE_NEW*` flags given; with `sibling` the child's parent is the caller's parent; with `cgroup`
+/// it is born in that cgroup2 folder.
 ///
 /// Only for a single-threaded caller (a forked child): the C library isn't told.
-pub(crate) fn clone(namespaces: u64, sibling: bool) -> Result<Forked, Errno> {
+pub(crate) fn clone(namespaces: u64, sibling: bool, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
     // SAFETY: all-zero is a valid clone_args: no stack, no flags.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = namespaces;
@@ -49,6 +63,10 @@ pub(crate) fn clone(namespaces: u64, sibling: bool) -> Result<Forked, Errno> {
         args.flags |= libc::CLONE_PARENT as u64; // inherits the exit signal, so none may be given
     } else {
         args.exit_signal = libc::SIGCHLD as u64;
+    }
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM this is a fork: the child runs on a copy of this stack. The caller is
     // single-threaded, so nothing of the copy is in use by a thread that the child doesn't have.
@@ -130,6 +148,29 @@ pub(crate) fn execve(path: &CString, args: &[CString], env: &[CString]) -> Errno
     Errno::last()
 }
 
+/// execveat(2) of an open file; returns only if it failed.
+pub(crate) fn execute_file(file: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> Errno {
+    let pointers = |list: &[CString]| -> Vec<*const c_char> {
+        list.iter()
+            .map(|s| s.as_ptr())
+            .chain(std::iter::once(ptr::null()))
+            .collect()
+    };
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: an empty path, and null-terminated arrays of NUL-terminated strings that outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::last()
+}
+
 /// Has the kernel send `signal` to the caller when its parent ends.
 pub(crate) fn set_parent_death_signal(signal: i32) -> Result<(), Errno> {
     // SAFETY: plain integers.
@@ -167,6 +208,14 @@ pub(crate) fn set_scheduler(attr: &SchedAttr) -> Result<(), Errno> {
     };
     // SAFETY: a `struct sched_attr` that names its own size.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) })?;
+    Ok(())
+}
+
+/// Sets the NUMA policy of the caller (set_mempolicy(2)); `nodes` is a bit mask.
+pub(crate) fn set_memory_policy(mode: i32, nodes: &[u64]) -> Result<(), Errno> {
+    let bits = nodes.len() * u64::BITS as usize;
+    // SAFETY: the mask is as long as is said and lives during the call.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) })?;
     Ok(())
 }
 

@@ -31,6 +31,20 @@ pub(crate) fn set_controlling(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
+/// The window's size in characters: columns and rows.
+#[cfg(feature = "oci")]
+pub(crate) fn size(terminal: BorrowedFd<'_>) -> Result<(u16, u16), Errno> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the request writes one winsize.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) }.into())?;
+    Ok((size.ws_col, size.ws_row))
+}
+
 /// Sets the window's size in characters.
 pub(crate) fn set_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Result<(), Errno> {
     let size = libc::winsize {

@@ -83,7 +83,7 @@ fn names_apparmor_profile(config: &ContainerConfig) -> bool {
 }
 
 /// Without AppArmor there are none.
-fn apparmor_profiles() -> Result<Vec<String>, GatherError> {
+pub(crate) fn apparmor_profiles() -> Result<Vec<String>, GatherError> {
     match std::fs::read_to_string(APPARMOR_PROFILES) {
         Ok(text) => Ok(text.lines().map(|line| profile_name(line).to_owned()).collect()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

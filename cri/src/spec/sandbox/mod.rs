@@ -10,6 +10,9 @@ use std::{collections::BTreeMap, path::Path};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
 
 pub use dns::resolv_conf;
+pub use userns::UserIds;
+
+pub use super::selinux::free_level;
 pub(super) use userns::{user_namespace, validate_user_namespace};
 
 use super::{

@@ -10,8 +10,8 @@ use crate::{
 
 const PORT_START: &str = "net.ipv4.ip_unprivileged_port_start";
 const PING_RANGE: &str = "net.ipv4.ping_group_range";
-/// Every group there is.
-const ALL_GROUPS: &str = "0 2147483647";
+/// The highest group that the kernel takes in a range.
+const LAST_GROUP: u32 = 2_147_483_647;
 
 /// Only settings of namespaces that the pod has for itself.
 pub(super) fn validate(
@@ -58,17 +58,24 @@ pub(super) fn with_defaults(
     settings: &RuntimeConfig,
 ) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    // On the host's network they are the host's; groups of a user namespace aren't those of the host.
+    // On the host's network they are the host's.
     if options.network() != Mode::Node {
         if settings.unprivileged_ports {
             all.insert(PORT_START.to_owned(), "0".to_owned());
         }
-        if settings.unprivileged_ping && user_namespace(options).is_none() {
-            all.insert(PING_RANGE.to_owned(), ALL_GROUPS.to_owned());
+        if settings.unprivileged_ping {
+            all.insert(PING_RANGE.to_owned(), all_groups(options));
         }
     }
     all.extend(asked.iter().map(|(name, value)| (dotted(name), value.clone())));
     all
+}
+
+/// Every group that the pod has, as it sees them itself.
+fn all_groups(options: &NamespaceOption) -> String {
+    let mapped = user_namespace(options).and_then(|userns| userns.gids.first());
+    let last = mapped.map_or(LAST_GROUP, |gids| gids.length.saturating_sub(1).min(LAST_GROUP));
+    format!("0 {last}")
 }
 
 /// ipc_namespaces(7).

@@ -225,7 +225,7 @@ fn a_user_namespace_has_one_mapping_of_each() {
     let plan = planned(&pod(userns(Mode::Pod, one(), one())));
     assert_eq!(plan.namespaces[0], LinuxNamespaceType::User);
     assert_eq!(plan.uid_mappings[0].host_id(), 65536);
-    assert!(!plan.sysctls.contains_key("net.ipv4.ping_group_range"));
+    assert_eq!(plan.sysctls["net.ipv4.ping_group_range"], "0 65535");
     assert_eq!(validate(&pod(userns(Mode::Node, vec![], vec![]))), Ok(()));
     for (mode, uids, gids) in [
         (Mode::Pod, vec![], vec![]),

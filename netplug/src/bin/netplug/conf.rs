@@ -15,7 +15,7 @@ use crate::keys::{Keys, Rates};
 use crate::version::Version;
 
 /// Where state lives unless `ipam.dataDir` or `stateDir` says otherwise.
-const STATE_DIR: &str = "/var/lib/cni/netplug";
+const STATE_DIR: &str = "/run/netplug";
 
 /// A configuration of a known version, with a usable name and no key that is unknown or asks for what isn't there.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, Lin
 
 use super::super::file;
 use super::super::hierarchy::v1_folder;
+use super::super::update::{ControlFile, control_files as files};
 use super::missing;
 use crate::error::{Error, Result};
 
@@ -74,6 +75,52 @@ fn folder(controller: &str, field: &str, path: &Path) -> Result<PathBuf> {
     v1_folder(controller, path).ok_or_else(|| missing(controller, field))
 }
 
+/// What [`apply`] may write for these limits.
+pub(super) fn control_files(path: &Path, resources: &LinuxResources) -> Vec<ControlFile> {
+    let mut found = Vec::new();
+    let mut add = |given: bool, controller: &str, names: &[&str]| {
+        if let Some(folder) = v1_folder(controller, path).filter(|_| given) {
+            found.extend(files(&folder, names));
+        }
+    };
+    let names = [
+        "memory.limit_in_bytes",
+        "memory.memsw.limit_in_bytes",
+        "memory.soft_limit_in_bytes",
+    ];
+    add(resources.memory().is_some(), "memory", &names);
+    let names = [
+        "cpu.shares",
+        "cpu.cfs_period_us",
+        "cpu.cfs_quota_us",
+        "cpu.cfs_burst_us",
+        "cpu.idle",
+    ];
+    add(resources.cpu().is_some(), "cpu", &names);
+    add(
+        resources.cpu().is_some(),
+        "cpuset",
+        &["cpuset.cpus", "cpuset.mems"],
+    );
+    add(resources.pids().is_some(), "pids", &["pids.max"]);
+    for limit in resources.hugepage_limits().iter().flatten() {
+        let size = limit.page_size();
+        let names = [
+            format!("hugetlb.{size}.limit_in_bytes"),
+            format!("hugetlb.{size}.rsvd.limit_in_bytes"),
+        ];
+        add(true, "hugetlb", &[&names[0], &names[1]]);
+    }
+    found
+}
+
+fn below_usage(limit: i64) -> Error {
+    Error::invalid(
+        "linux.resources.memory.limit",
+        format!("{limit} is below what is in use"),
+    )
+}
+
 /// The limit and the limit with swap must never cross, whichever way both move.
 fn apply_memory(path: &Path, memory: &LinuxMemory) -> Result<()> {
     let folder = folder("memory", "linux.resources.memory", path)?;
@@ -95,12 +142,13 @@ fn apply_memory(path: &Path, memory: &LinuxMemory) -> Result<()> {
         && let (Some(limit @ 1..), Ok(usage)) = (limit, file::read(&folder, "memory.usage_in_bytes"))
         && usage.parse::<i64>().is_ok_and(|usage| usage > limit)
     {
-        let reason = format!("{limit} is below the present usage of {usage}");
-        return Err(Error::invalid("linux.resources.memory.limit", reason));
+        return Err(below_usage(limit));
     }
     let set_limit = || {
-        limit.map_or(Ok(()), |l| {
-            file::write(&folder, "memory.limit_in_bytes", &l.to_string())
+        let Some(limit) = limit else { return Ok(()) };
+        file::write(&folder, "memory.limit_in_bytes", &limit.to_string()).map_err(|e| match e.errno() {
+            Some(Errno::EBUSY) => below_usage(limit),
+            _ => e,
         })
     };
     let set_swap = || swap.map_or(Ok(()), |s| write_swap(&folder, s));

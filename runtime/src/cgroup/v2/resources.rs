@@ -5,7 +5,11 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use super::super::file;
+use super::super::update::{ControlFile, control_files as files};
 use crate::error::{Error, Result};
+
+/// How often the kernel is asked to free what is above a new limit of memory: pages in use are spared the first time.
+const RECLAIMS: u32 = 3;
 
 /// Applies all but the device rules; returns what could not be done but may be done without.
 pub(super) fn apply(folder: &Path, resources: &LinuxResources) -> Result<Vec<String>> {
@@ -54,6 +58,70 @@ pub(super) fn apply(folder: &Path, resources: &LinuxResources) -> Result<Vec<Str
     Ok(warnings)
 }
 
+/// What [`apply`] may write for these limits.
+pub(super) fn control_files(folder: &Path, resources: &LinuxResources) -> Vec<ControlFile> {
+    let mut found = Vec::new();
+    if resources.memory().is_some() {
+        found.extend(files(folder, &["memory.max", "memory.swap.max", "memory.low"]));
+    }
+    if resources.cpu().is_some() {
+        let names = [
+            "cpu.idle",
+            "cpu.weight",
+            "cpu.max",
+            "cpu.max.burst",
+            "cpuset.cpus",
+            "cpuset.mems",
+        ];
+        found.extend(files(folder, &names));
+    }
+    if resources.pids().is_some() {
+        found.extend(files(folder, &["pids.max"]));
+    }
+    for limit in resources.hugepage_limits().iter().flatten() {
+        for suffix in ["max", "rsvd.max"] {
+            found.push(ControlFile::new(
+                folder,
+                format!("hugetlb.{}.{suffix}", limit.page_size()),
+            ));
+        }
+    }
+    let unified = resources.unified().iter().flatten();
+    found.extend(unified.map(|(name, _)| ControlFile::new(folder, name)));
+    found
+}
+
+/// Has the kernel take back what it can where a new limit is below the usage; it would kill for the rest, so that is
+/// refused.
+pub(super) fn make_room(folder: &Path, resources: &LinuxResources) -> Result<()> {
+    let limit = resources.memory().as_ref().and_then(LinuxMemory::limit);
+    let Some(limit @ 1..) = limit else { return Ok(()) };
+    for _ in 0..RECLAIMS {
+        let Some(excess) = excess(folder, limit)? else {
+            return Ok(());
+        };
+        // EAGAIN: not all could be had, as is seen next; before Linux 5.19 there is no such file
+        let _ = file::write(folder, "memory.reclaim", &excess.to_string());
+    }
+    match excess(folder, limit)? {
+        Some(_) => Err(below_usage(limit)),
+        None => Ok(()),
+    }
+}
+
+/// By how much the usage is above the limit.
+fn excess(folder: &Path, limit: i64) -> Result<Option<i64>> {
+    let usage: Option<i64> = file::read(folder, "memory.current")?.parse().ok();
+    Ok(usage.map(|usage| usage - limit).filter(|excess| *excess > 0))
+}
+
+fn below_usage(limit: i64) -> Error {
+    Error::invalid(
+        "linux.resources.memory.limit",
+        format!("{limit} is below what is in use"),
+    )
+}
+
 fn apply_unified(folder: &Path, name: &str, value: &str) -> Result<()> {
     let field = || format!("linux.resources.unified[{name:?}]");
     if name.is_empty() || name.contains('/') || !name.contains('.') {
@@ -75,14 +143,9 @@ fn apply_memory(folder: &Path, memory: &LinuxMemory) -> Result<()> {
     let limit = memory.limit().filter(|n| *n != 0);
     let swap = memory.swap().filter(|n| *n != 0);
     if let (Some(limit @ 1..), true) = (limit, memory.check_before_update().unwrap_or(false))
-        && file::read(folder, "memory.current")?
-            .parse::<i64>()
-            .is_ok_and(|usage| usage > limit)
+        && excess(folder, limit)?.is_some()
     {
-        return Err(Error::invalid(
-            "linux.resources.memory.limit",
-            format!("{limit} is below the present usage"),
-        ));
+        return Err(below_usage(limit));
     }
     if let Some(value) = swap_max(limit, swap)? {
         // a kernel without swap accounting lacks the file; without swap there is nothing to limit

@@ -2,6 +2,7 @@
 
 mod connections;
 mod containers;
+mod slow;
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};

@@ -1,0 +1,121 @@
+//! UpdateContainerResources: new limits for a container that lives or is about to. All of them, or none.
+
+use std::fs;
+use std::sync::Arc;
+
+use oci_spec::runtime::{LinuxResources, Spec};
+use pintle_runtime::cgroup::Handle;
+
+use super::{Container, ContainerRecord, ContainerState};
+use crate::core::Core;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::proto::LinuxContainerResources;
+use crate::spec::resources;
+use crate::task::blocking;
+
+/// Changes a container's limits; what `change` doesn't say stays. One that has exited only remembers them.
+///
+/// `oom_score_adj` is a matter of the start: it stays as it is, as in other runtimes.
+///
+/// # Errors
+/// A value that can't be, a limit of memory below what is in use, and whatever the kernel refuses; the limits are then what
+/// they were.
+pub async fn update(
+    core: &Arc<Core>,
+    container: &Arc<Container>,
+    change: LinuxContainerResources,
+) -> Result<()> {
+    // Not while it starts or is being removed.
+    let _one_at_a_time = container.ops.lock().await;
+    if core.containers.get(&container.id).is_none() {
+        return Err(Error::NotFound {
+            kind: Kind::Container,
+            id: container.id.clone(),
+        });
+    }
+    let (core, container) = (Arc::clone(core), Arc::clone(container));
+    blocking("changing limits", move || {
+        change_limits(&core, &container, &change)
+    })
+    .await
+}
+
+fn change_limits(core: &Core, container: &Container, change: &LinuxContainerResources) -> Result<()> {
+    let record = container.cell.get();
+    let wanted = LinuxContainerResources {
+        oom_score_adj: record.resources.oom_score_adj,
+        ..resources::update(&record.resources, change)
+    };
+    let limits = resources::to_oci(&wanted, &core.node)?;
+    match record.state {
+        ContainerState::Exited => return remember(container, wanted),
+        ContainerState::Created | ContainerState::Running => {}
+        ContainerState::Creating | ContainerState::Unknown => {
+            return Err(Error::WrongState {
+                kind: Kind::Container,
+                id: container.id.clone(),
+                state: record.state.word(),
+                needed: "created or running",
+            });
+        }
+    }
+    apply(&record, &limits)?;
+    let remembered = remember(container, wanted).inspect_err(|_| {
+        // The record says what is in force: without it the limits go back.
+        let before = resources::to_oci(&record.resources, &core.node);
+        let undone = before.map_err(Error::from).and_then(|before| apply(&record, &before));
+        if let Err(error) = undone {
+            tracing::warn!(container = container.id, %error, "limits that could not be recorded are in force");
+        }
+    });
+    remembered?;
+    if let Err(error) = note_in_spec(core, &record, &limits) {
+        tracing::warn!(container = container.id, %error, "the container's spec shows its former limits");
+    }
+    Ok(())
+}
+
+/// Nothing reads the limits in the bundle's spec any more, but people and tools that inspect the container.
+fn note_in_spec(core: &Core, record: &ContainerRecord, limits: &LinuxResources) -> Result<()> {
+    let path = core
+        .paths
+        .pod(&record.pod_id)
+        .bundle(&record.id)
+        .join("config.json");
+    let text = fs::read(&path).io("read", &path)?;
+    let broken = |verb| {
+        let path = path.clone();
+        move |e: serde_json::Error| Error::Io {
+            verb,
+            path,
+            source: e.into(),
+        }
+    };
+    let mut spec: Spec = serde_json::from_slice(&text).map_err(broken("decode"))?;
+    let linux = spec.linux_mut().get_or_insert_default();
+    linux
+        .resources_mut()
+        .get_or_insert_default()
+        .set_cpu(limits.cpu().clone())
+        .set_memory(*limits.memory())
+        .set_hugepage_limits(limits.hugepage_limits().clone())
+        .set_unified(limits.unified().clone());
+    let text = serde_json::to_vec(&spec).map_err(broken("encode"))?;
+    let new = path.with_extension("new");
+    fs::write(&new, text).io("write", &new)?;
+    fs::rename(&new, &path).io("write", &path)
+}
+
+fn apply(record: &ContainerRecord, limits: &LinuxResources) -> Result<()> {
+    for warning in Handle::new(&record.cgroup)?.change(limits)? {
+        tracing::warn!(container = record.id, warning, "a limit was passed over");
+    }
+    Ok(())
+}
+
+fn remember(container: &Container, resources: LinuxContainerResources) -> Result<()> {
+    container.cell.update(|record| {
+        record.resources = resources;
+        Ok(())
+    })
+}

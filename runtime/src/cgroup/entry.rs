@@ -1,0 +1,88 @@
+//! Ways into a group that don't stall: a process moves itself, or is born inside.
+//!
+//! A write of somebody's pid to `cgroup.procs` makes the kernel wait until no process anywhere is between two steps of
+//! fork or exit: an RCU grace period, 10 to 20 ms, once for each hierarchy in the worst case. Two ways are free of it: a
+//! thread that writes itself to v1's `tasks`, which for a process of one thread comes to the same, and clone3 with
+//! `CLONE_INTO_CGROUP`, which only cgroup2 trees have.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::hierarchy::{Hierarchy, hierarchies};
+use crate::error::{Context, Result};
+
+/// A group's open doors. Whoever holds them can enter, whatever its own privileges are.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// `tasks` of each v1 hierarchy.
+    tasks: Vec<(PathBuf, File)>,
+    /// The folder in the cgroup2 tree.
+    tree: Option<OwnedFd>,
+}
+
+impl Entry {
+    /// Opens the doors of a group that exists.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let mut entry = Self {
+            tasks: Vec::new(),
+            tree: None,
+        };
+        for hierarchy in hierarchies() {
+            let folder = hierarchy.mount.join(path);
+            let opened = match hierarchy.v2 {
+                true => open_folder(&folder).map(|fd| entry.tree = Some(fd)),
+                false => open_tasks(&folder).map(|task| entry.tasks.push(task)),
+            };
+            match opened {
+                // a hierarchy that was mounted after the group was made has nothing to join
+                Err(e) if e.errno() == Some(Errno::ENOENT) && !is_required(hierarchy) => {}
+                other => other?,
+            }
+        }
+        Ok(entry)
+    }
+
+    /// What clone3 needs for a child to be born inside, on hosts with a cgroup2 tree.
+    pub(crate) fn tree(&self) -> Option<BorrowedFd<'_>> {
+        self.tree.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Moves the caller, which must have one thread only, into the v1 groups; into the cgroup2 tree it is born.
+    pub(crate) fn enter(&self) -> Result<()> {
+        for (path, file) in &self.tasks {
+            let mut file = file;
+            file.write_all(b"0").path("join cgroup", path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a process must be in this hierarchy's group for its limits to hold.
+fn is_required(hierarchy: &Hierarchy) -> bool {
+    let named = hierarchy.controllers.iter().all(|c| c.starts_with("name="));
+    match hierarchy.v2 {
+        true => super::detect() == super::Mode::V2,
+        false => !named,
+    }
+}
+
+fn open_tasks(folder: &Path) -> Result<(PathBuf, File)> {
+    let path = folder.join("tasks");
+    match File::options().write(true).open(&path) {
+        Ok(file) => Ok((path, file)),
+        Err(e) => Err(e).path("open", &path),
+    }
+}
+
+fn open_folder(folder: &Path) -> Result<OwnedFd> {
+    let opened = File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_PATH)
+        .open(folder);
+    opened.map(OwnedFd::from).path("open cgroup", folder)
+}
