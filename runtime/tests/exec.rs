@@ -135,3 +135,17 @@ fn many_at_once_all_work() {
         }
     });
 }
+
+#[test]
+fn it_runs_on_the_processors_that_it_asks_for() {
+    let (_b, running) = running();
+    let script = "grep Cpus_allowed_list /proc/self/status";
+    let first = json!({"args": ["sh", "-c", script], "execCPUAffinity": {"initial": "0", "final": "0"}});
+    assert_eq!(
+        exec(&running, first).unwrap(),
+        (0, "Cpus_allowed_list:\t0\n".to_owned())
+    );
+    let none = json!({"args": ["true"], "execCPUAffinity": {"final": "1000"}});
+    let e = exec(&running, none).unwrap_err().to_string();
+    assert!(e.starts_with("process.execCPUAffinity.final: \"1000\""), "{e}");
+}

@@ -52,7 +52,6 @@ impl Cri {
             .await
             .with_context(|| format!("connect to {}", socket.display()))?;
         Ok(Cri {
-            channel: channel.clone(),
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),

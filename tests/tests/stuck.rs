@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_cri::v1::{ContainerState, RunPodSandboxRequest};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use pintle_tests::wait::PATIENCE;
+use pintle_tests::wait::{self, PATIENCE};
 use pintle_tests::world::{self, Running, World};
 use pintle_tests::{host, pod};
 use tokio::time::timeout;
@@ -158,14 +158,29 @@ async fn a_pod_whose_caller_gave_up_is_handed_to_the_next() {
             runtime_handler: String::new(),
         };
         let mut runtime = w.cri.runtime.clone();
-        // Asked, and left at once: the call ends as kubelet's does at its deadline.
-        let impatient = timeout(Duration::from_millis(5), runtime.run_pod_sandbox(request())).await;
-        ensure!(impatient.is_err(), "the pod was there within an instant");
-        let id = runtime
-            .run_pod_sandbox(request())
-            .await?
-            .into_inner()
-            .pod_sandbox_id;
+        // The call is left once the daemon has begun, as kubelet's is at its deadline.
+        let pods = w.slot.state().join("pods");
+        let first = || Some(fs::read_dir(&pods).ok()?.next()?.ok()?.file_name());
+        let begun = async {
+            loop {
+                if let Some(pod) = first() {
+                    return pod;
+                }
+                tokio::time::sleep(Duration::from_micros(100)).await;
+            }
+        };
+        let begun = tokio::select! {
+            biased;
+            begun = timeout(PATIENCE, begun) => begun.context("nothing begins")?,
+            _ = runtime.run_pod_sandbox(request()) => anyhow::bail!("the pod was there before anything began"),
+        };
+        // The daemon may hear of the retry before it has noticed that the first caller is gone; kubelet asks again then.
+        let id = wait::until_some("the retry's answer", PATIENCE, || async {
+            let answer = w.cri.runtime.clone().run_pod_sandbox(request()).await;
+            answer.ok().map(|answer| answer.into_inner().pod_sandbox_id)
+        })
+        .await?;
+        ensure!(begun == *id, "not the one that was begun: {begun:?}, {id}");
         let pods = w.cri.pods().await?;
         ensure!(pods.len() == 1 && pods[0].id == id, "{pods:?}");
         w.remove(&id).await

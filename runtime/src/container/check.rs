@@ -90,9 +90,6 @@ fn refuse_unsupported(spec: &Spec, options: &Options) -> Result<()> {
     if linux.intel_rdt().is_some() {
         return Err(unsupported("linux.intelRdt", "resource control"));
     }
-    if linux.memory_policy().is_some() {
-        return Err(unsupported("linux.memoryPolicy", "NUMA policies"));
-    }
     if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
         return Err(unsupported("linux.netDevices", "moving network devices"));
     }

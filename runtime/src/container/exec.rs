@@ -24,7 +24,7 @@ use super::{Entered, ExecStarted, ExecTarget, check};
 use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
-use crate::process::{self, Console, Launch};
+use crate::process::{self, Affinity, Console, Launch};
 use crate::rootfs::open_proc;
 use crate::seccomp::Filter;
 use crate::sys::cred::become_root;
@@ -259,11 +259,13 @@ impl Stage<'_> {
             channel,
         } = self;
         set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
-        // the process inherits cgroup, namespaces and score
+        // the process inherits processors, cgroup, namespaces and score
+        process::set_affinity(process, Affinity::Initial)?;
         match entry {
             Some(entry) => entry.enter()?,
             None => target.cgroup.join(Pid::from_raw(0))?,
         }
+        process::set_affinity(process, Affinity::Final)?;
         let keep = [
             stdio[0].as_fd(),
             stdio[1].as_fd(),

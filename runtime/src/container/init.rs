@@ -174,6 +174,10 @@ impl Init<'_> {
                 let env = process.env().as_deref().unwrap_or_default();
                 hooks.run(Kind::StartContainer, getpid().as_raw(), env)?;
             }
+            let linux = self.spec.linux().as_ref();
+            if let Some(policy) = linux.and_then(|l| l.memory_policy().as_ref()) {
+                process::apply_memory_policy(policy)?;
+            }
             process::set_labels_for_exec(self.proc.as_fd(), "process", process)
         };
         if let Err(e) = set_up() {

@@ -100,7 +100,7 @@ fn try_run(
             drop(server);
             let filter = filter_of(&spec, options, proc.as_fd()).unwrap_or_else(|e| {
                 channel.report_failure(&e);
-                exit_now(1);
+                exit_now(1)
             });
             let init = Init {
                 options,

@@ -5,6 +5,7 @@ mod env;
 mod launch;
 mod limits;
 mod lsm;
+mod placement;
 mod terminal;
 
 pub(crate) use caps::Sets;
@@ -17,4 +18,5 @@ pub(crate) use limits::set_oom_score;
 pub(crate) use lsm::{
     check as check_labels, is_selinux as selinux_is_enabled, set_for_exec as set_labels_for_exec,
 };
+pub(crate) use placement::{Affinity, apply_memory_policy, set_affinity};
 pub(crate) use terminal::{Console, open as open_terminal};

@@ -211,6 +211,14 @@ pub(crate) fn set_scheduler(attr: &SchedAttr) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Sets the NUMA policy of the caller (set_mempolicy(2)); `nodes` is a bit mask.
+pub(crate) fn set_memory_policy(mode: i32, nodes: &[u64]) -> Result<(), Errno> {
+    let bits = nodes.len() * u64::BITS as usize;
+    // SAFETY: the mask is as long as is said and lives during the call.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) })?;
+    Ok(())
+}
+
 /// Sets the execution domain (personality(2)).
 pub(crate) fn set_personality(domain: u64) -> Result<(), Errno> {
     // SAFETY: a plain integer.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
+use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::wait::WaitStatus;
@@ -133,15 +134,19 @@ fn in_own_namespace(overlay: &Overlay, layers: &[OwnedFd]) -> Result<OwnedFd> {
         attach(layer.as_fd(), make(&i.to_string())?.as_fd()).call("attach layer")?;
     }
     let place = make("overlay")?;
-    match layer_by_layer(overlay) {
+    let made = match layer_by_layer(overlay) {
         Err(Error::Io {
             errno: Errno::EINVAL, ..
-        }) => {
-            in_one_string(overlay, place.as_fd())?;
-            clone_tree(open("overlay")?.as_fd(), Path::new(""), false).call("detach overlay")
-        }
+        }) => in_one_string(overlay, place.as_fd()).and_then(|()| {
+            let mounted = open("overlay")?;
+            clone_tree(mounted.as_fd(), Path::new(""), false).call("detach overlay")
+        }),
         other => other,
-    }
+    };
+    // the overlay has clones of its layers; what covers the root would make this process count as chrooted, which may
+    // not make user namespaces, and could not be unmounted from within one
+    umount2(fd_path(top.as_fd()).as_str(), MntFlags::MNT_DETACH).call("unmount tmpfs of layers")?;
+    made
 }
 
 #[cfg(test)]

@@ -44,7 +44,10 @@ pub(crate) fn from_host(wanted: u64) -> Result<Content> {
 }
 
 fn walk(folder: &Path, wanted: u64, total: &mut u64, found: &mut Vec<PathBuf>) -> Result<()> {
-    let mut entries: Vec<_> = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).collect();
+    let mut entries: Vec<_> = fs::read_dir(folder)?
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     entries.sort();
     for path in entries {
         if *total >= wanted {

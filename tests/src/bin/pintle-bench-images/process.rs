@@ -15,7 +15,12 @@ impl Process {
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.0))?;
         let rest = text.rsplit(')').next().context("a stat line")?;
-        let ticks: u64 = rest.split_whitespace().skip(11).take(4).filter_map(|tick| tick.parse::<u64>().ok()).sum();
+        let ticks: u64 = rest
+            .split_whitespace()
+            .skip(11)
+            .take(4)
+            .filter_map(|tick| tick.parse::<u64>().ok())
+            .sum();
         // USER_HZ is 100 on every architecture that matters here.
         Ok(Duration::from_millis(ticks * 10))
     }
@@ -28,7 +33,10 @@ impl Process {
     /// The largest resident set since then, in KiB.
     pub(crate) fn peak(&self) -> Result<u64> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.0))?;
-        let line = text.lines().find(|line| line.starts_with("VmHWM")).context("VmHWM")?;
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("VmHWM"))
+            .context("VmHWM")?;
         Ok(line.split_whitespace().nth(1).context("a number")?.parse()?)
     }
 }
@@ -41,7 +49,9 @@ pub(crate) fn disk(folder: &Path, without: &Path) -> u64 {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            let Ok(stat) = path.symlink_metadata() else { continue };
+            let Ok(stat) = path.symlink_metadata() else {
+                continue;
+            };
             if path == without || (stat.nlink() > 1 && !stat.is_dir() && !linked.insert(stat.ino())) {
                 continue;
             }
