@@ -9,7 +9,6 @@ use k8s_cri::v1::{
     StatusRequest, UpdateContainerResourcesRequest,
 };
 use pintle_tests::server::Kind;
-use pintle_tests::world::World;
 use pintle_tests::{cri, pod, world};
 use serde_json::Value;
 
@@ -89,26 +88,30 @@ async fn verbose_statuses_hold_what_tools_look_for() {
             spec["linux"]["resources"]["devices"].is_array(),
             "the rest stays: {spec}"
         );
-
-        the_image_says_its_configuration(w, &image).await
+        Ok(())
     })
     .await;
 }
 
-async fn the_image_says_its_configuration(w: &World, image: &str) -> Result<()> {
-    let request = ImageStatusRequest {
-        image: Some(cri::spec(image)),
-        verbose: true,
-    };
-    let info = w
-        .cri
-        .images
-        .clone()
-        .image_status(request)
-        .await?
-        .into_inner()
-        .info;
-    let info = json(&info.into_iter().collect(), "info")?;
-    ensure!(info["imageSpec"]["rootfs"].is_object(), "{info}");
-    Ok(())
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_image_they_hold_its_configuration() {
+    world::test(async |w| {
+        let image = w.busybox().await?;
+        let request = ImageStatusRequest {
+            image: Some(cri::spec(&image)),
+            verbose: true,
+        };
+        let info = w
+            .cri
+            .images
+            .clone()
+            .image_status(request)
+            .await?
+            .into_inner()
+            .info;
+        let info = json(&info.into_iter().collect(), "info")?;
+        ensure!(info["imageSpec"]["rootfs"].is_object(), "{info}");
+        Ok(())
+    })
+    .await;
 }
