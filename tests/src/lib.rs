@@ -13,6 +13,7 @@ pub mod cri;
 pub mod host;
 pub mod http;
 pub mod image;
+pub mod kubelet;
 pub mod leaks;
 pub mod logs;
 pub mod mem_registry;
