@@ -61,8 +61,13 @@ fn sweep_files(core: &Core) -> Result<()> {
         remove_tree(&folder)?;
     }
     for id in core.images.snapshots() {
-        if core.containers.get(container_of(&id)).is_none() {
+        if core.containers.get(&id).is_none() {
             core.images.release(&id)?;
+        }
+    }
+    for id in core.images.views() {
+        if core.containers.get(container_of(&id)).is_none() {
+            core.images.release_view(&id)?;
         }
     }
     Ok(())

@@ -107,7 +107,7 @@ struct Document {
 #[derive(Debug)]
 pub(crate) enum Manifest {
     /// An image.
-    Image(ImageManifest),
+    Image(Box<ImageManifest>),
     /// One image for each of several platforms.
     Index(Vec<Descriptor>),
 }
@@ -149,11 +149,11 @@ pub(crate) fn parse(bytes: &[u8], digest: &Digest, content_type: &str) -> Result
                 return Err(bad("it has more than 500 layers"));
             }
             let annotations = document.annotations.unwrap_or_default();
-            Ok(Manifest::Image(ImageManifest {
+            Ok(Manifest::Image(Box::new(ImageManifest {
                 config,
                 layers,
                 annotations,
-            }))
+            })))
         }
         (Some(_), ..) => Err(bad("it is an index and a manifest at once")),
         (None, ..) => Err(bad("it is neither an index nor a manifest")),

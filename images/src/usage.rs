@@ -31,7 +31,7 @@ pub fn usage_of(upper: &Path) -> Result<Usage> {
     let mut walk = Walk::default();
     let stat = rustix::fs::fstat(&folder).at("look at", upper)?;
     walk.count(&stat);
-    walk.folder(folder, 0).at("read", upper)?;
+    walk.folder(&folder, 0).at("read", upper)?;
     Ok(walk.usage)
 }
 
@@ -52,22 +52,22 @@ impl Walk {
         self.usage.bytes += u64::try_from(stat.st_blocks).unwrap_or_default() * STAT_BLOCK;
     }
 
-    fn folder(&mut self, folder: OwnedFd, depth: usize) -> Result<(), Errno> {
-        let mut entries = Dir::read_from(&folder)?;
+    fn folder(&mut self, folder: &OwnedFd, depth: usize) -> Result<(), Errno> {
+        let mut entries = Dir::read_from(folder)?;
         while let Some(entry) = entries.read() {
             let entry = entry?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let stat = match rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => continue,
                 other => other?,
             };
             self.count(&stat);
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && depth < MAX_DEPTH {
                 match open_below(folder.as_fd(), name) {
-                    Ok(below) => self.folder(below, depth + 1)?,
+                    Ok(below) => self.folder(&below, depth + 1)?,
                     // It was removed, or something else took its place.
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                     Err(error) => return Err(error),

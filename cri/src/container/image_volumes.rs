@@ -1,6 +1,6 @@
 //! Image volumes: images that containers mount as folders, read-only.
 //!
-//! Each has the image's layers held for it, as a container's own snapshot does, so that the image may be removed while
+//! Each is a view of the image in the store, which holds the layers as a container's own snapshot does, so that the image may be removed while
 //! they are in use. The layers are put together in the container's own mount namespace, so that the host sees no
 //! mount. A sub path is looked up in the whole image first, where symlinks lead nowhere but into the image, and then in each
 //! layer: what overlayfs would show of the folder is the overlay of the layers' own folders.
@@ -25,16 +25,14 @@ use crate::spec::{ImageMount, SpecError, image_mount_key};
 /// overlayfs's word for a folder that hides what the layers below have.
 const OPAQUE: &str = "trusted.overlay.opaque";
 
-/// The snapshot that holds the layers of a container's n-th mount.
+/// The view that holds the layers of a container's n-th mount.
 fn holder(container: &str, mount: usize) -> String {
     format!("{container}-image-{mount}")
 }
 
-/// The container that a snapshot is for.
-pub(crate) fn container_of(snapshot: &str) -> &str {
-    snapshot
-        .split_once('-')
-        .map_or(snapshot, |(container, _)| container)
+/// The container that a view is for.
+pub(crate) fn container_of(view: &str) -> &str {
+    view.split_once('-').map_or(view, |(container, _)| container)
 }
 
 fn image_mounts(mounts: &[Mount]) -> impl Iterator<Item = (usize, &Mount, &str)> {
@@ -77,7 +75,7 @@ pub(super) fn prepare(core: &Core, record: &ContainerRecord) -> Result<BTreeMap<
         };
         let id = record.image_volumes.get(name);
         let id = id.ok_or_else(|| failed("it is not on this node: pull it first"))?;
-        let layers = core.images.snapshot(&holder(&record.id, at), id)?.lower;
+        let layers = core.images.view(&holder(&record.id, at), id)?.lower;
         let source = match mount.image_sub_path.as_str() {
             "" => ImageMount::Layers(layers),
             path => at_path(layers, path)?.ok_or_else(|| failed("image_sub_path is not in the image"))?,
@@ -90,7 +88,7 @@ pub(super) fn prepare(core: &Core, record: &ContainerRecord) -> Result<BTreeMap<
 /// Lets go of the layers that were held for a container's image volumes.
 pub(super) fn release(core: &Core, record: &ContainerRecord) -> Result<()> {
     for (at, _, _) in image_mounts(&record.config.mounts) {
-        core.images.release(&holder(&record.id, at))?;
+        core.images.release_view(&holder(&record.id, at))?;
     }
     Ok(())
 }

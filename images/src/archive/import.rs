@@ -198,7 +198,7 @@ fn from_layout(
             },
             Ok(Manifest::Image(manifest)) => {
                 let config = blob(archive, &manifest.config.digest(&digest)?, MAX_CONFIG)?;
-                let described = Described::new(manifest, digest, config, content, &digest.to_string());
+                let described = Described::new(*manifest, digest, config, content, &digest.to_string());
                 let described = match described {
                     Err(Error::NoPlatform { .. }) => return Ok(None),
                     other => other?,
@@ -283,7 +283,7 @@ fn from_saved(archive: &Archive, saved: &Saved, progress: Option<&Progress>) -> 
         return Err(bad("manifest.json is malformed"));
     };
     let content = vec![(digest, bytes)];
-    let described = Described::new(manifest, digest, config, content, &saved.config)?;
+    let described = Described::new(*manifest, digest, config, content, &saved.config)?;
     let sources = places
         .into_iter()
         .zip(&described.diff_ids)

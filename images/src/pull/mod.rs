@@ -159,7 +159,9 @@ impl Pull {
             let fetched = self.session.manifest(&target, expected).await?;
             content.push((fetched.digest, fetched.bytes.to_vec()));
             match manifest::parse(&fetched.bytes, &fetched.digest, &fetched.content_type)? {
-                Manifest::Image(manifest) => return self.configured(manifest, fetched.digest, content).await,
+                Manifest::Image(manifest) => {
+                    return self.configured(*manifest, fetched.digest, content).await;
+                }
                 Manifest::Index(manifests) => {
                     let (os, architecture) = manifest::platform();
                     let chosen = manifest::choose(manifests).ok_or_else(|| Error::NoPlatform {

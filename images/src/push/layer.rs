@@ -127,7 +127,7 @@ impl LayerPush {
             match opened {
                 Ok(opened) => return Some(opened),
                 Err(error) => {
-                    tracing::debug!(%error, layer = %self.digest, "a layer's origin does not give it")
+                    tracing::debug!(%error, layer = %self.digest, "a layer's origin does not give it");
                 }
             }
         }

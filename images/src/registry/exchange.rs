@@ -313,7 +313,7 @@ impl Exchange {
         }
         match request.to {
             Some(end) => {
-                message = message.header(RANGE, format!("bytes={}-{}", request.from, end.max(1) - 1))
+                message = message.header(RANGE, format!("bytes={}-{}", request.from, end.max(1) - 1));
             }
             None if request.from > 0 => message = message.header(RANGE, format!("bytes={}-", request.from)),
             None => {}

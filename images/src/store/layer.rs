@@ -50,7 +50,7 @@ impl Store {
             config_bytes: content(&record.id)?,
             config_digest: record.id,
             image,
-            manifest,
+            manifest: *manifest,
             manifest_bytes,
             _leases: leases,
         })

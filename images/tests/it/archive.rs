@@ -227,7 +227,9 @@ async fn damage_on_disk_is_found_and_not_passed_on() {
     assert!(
         matches!(&verify(&test)[0].state, LayerState::Damaged(reason) if reason.contains("not what was unpacked"))
     );
-    let exported = test.store.export(&[reference.clone()], std::io::sink());
+    let exported = test
+        .store
+        .export(std::slice::from_ref(&reference), std::io::sink());
     assert!(
         matches!(
             exported,

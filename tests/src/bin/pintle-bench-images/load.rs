@@ -1,5 +1,6 @@
 //! The images that are pulled, of what lies in the machine's /usr: programs, libraries, documents, as images have them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use serde_json::json;
 
 /// A base, and ten more: as an ordinary image of a language has them.
 const LAYERS: usize = 11;
+const BLOCK: u64 = 4096;
 /// Files larger than this would be a layer each.
 const LARGEST: u64 = 30 << 20;
 
@@ -16,7 +18,7 @@ const LARGEST: u64 = 30 << 20;
 pub(crate) struct Content {
     layers: Vec<Vec<u8>>,
     pub(crate) files: usize,
-    /// Bytes of the files.
+    /// Bytes of the files, in whole blocks of the disk.
     pub(crate) unpacked: u64,
 }
 
@@ -31,7 +33,20 @@ pub(crate) fn from_host(wanted: u64) -> Result<Content> {
     for part in found.chunks(found.len().div_ceil(LAYERS)) {
         let mut tar = tar::Builder::new(Vec::new());
         tar.follow_symlinks(false);
+        let mut folders = BTreeSet::new();
         for path in part {
+            // As images have them: each folder once, before what lies in it.
+            let mut above: Vec<&Path> = path
+                .ancestors()
+                .skip(1)
+                .filter(|folder| folder.parent().is_some())
+                .collect();
+            above.reverse();
+            for folder in above {
+                if folders.insert(folder.to_owned()) {
+                    tar.append_path_with_name(folder, folder.strip_prefix("/")?)?;
+                }
+            }
             tar.append_path_with_name(path, path.strip_prefix("/")?)?;
         }
         layers.push(tar.into_inner()?);
@@ -57,7 +72,11 @@ fn walk(folder: &Path, wanted: u64, total: &mut u64, found: &mut Vec<PathBuf>) -
         if stat.is_dir() {
             walk(&path, wanted, total, found)?;
         } else if stat.is_symlink() || (stat.is_file() && stat.len() < LARGEST) {
-            *total += if stat.is_file() { stat.len() } else { 0 };
+            *total += if stat.is_file() {
+                stat.len().next_multiple_of(BLOCK)
+            } else {
+                0
+            };
             found.push(path);
         }
     }

@@ -2,10 +2,10 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for schema in ["api.proto", "pintle.proto"] {
-        println!("cargo:rerun-if-changed=../cri/proto/{schema}");
+        println!("cargo:rerun-if-changed=../proto/{schema}");
         tonic_prost_build::configure()
             .build_server(false)
-            .compile_fds(protox::compile([schema], ["../cri/proto"])?)?;
+            .compile_fds(protox::compile([schema], ["../proto"])?)?;
     }
     Ok(())
 }

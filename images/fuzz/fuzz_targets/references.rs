@@ -1,0 +1,4 @@
+//! Image references.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|text: &str| pintle_images::fuzzing::reference(text));
