@@ -17,6 +17,7 @@ pub mod kubelet;
 pub mod leaks;
 pub mod logs;
 pub mod mem_registry;
+pub mod mutate;
 pub mod newer;
 pub mod pod;
 pub mod registry;

@@ -135,10 +135,8 @@ async fn a_static_pod_from_its_image_to_its_end() {
         let running = w.cri.status(&id).await?;
         check_status(&running, &image.id, &written, &log)?;
         ensure!(running.labels == wanted.labels && running.annotations == wanted.annotations);
-        let mount = running
-            .mounts
-            .iter()
-            .find(|m| m.container_path == "/dev/termination-log");
+        let mut mounts = running.mounts.iter();
+        let mount = mounts.find(|m| m.container_path == "/dev/termination-log");
         ensure!(
             mount.is_some_and(|m| Path::new(&m.host_path) == words),
             "{running:?}"
