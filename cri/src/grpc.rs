@@ -12,10 +12,24 @@ use crate::error::Error;
 use crate::spec::gather::GatherError;
 use crate::streaming::StreamError;
 
+/// Bytes of a message. It goes out in a header, of which clients take some 16 KiB, three bytes for one where it must
+/// be escaped; and what it quotes of a request may be megabytes.
+const LONGEST: usize = 4096;
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Self::new(code(&error), error.to_string())
+        Self::new(code(&error), shortened(error.to_string()))
     }
+}
+
+/// The beginning and the end of what is too long: it begins with what was done, and ends with why it failed.
+fn shortened(message: String) -> String {
+    if message.len() <= LONGEST {
+        return message;
+    }
+    let begin = message.floor_char_boundary(LONGEST / 2);
+    let end = message.ceil_char_boundary(message.len() - LONGEST / 2);
+    format!("{} [...] {}", &message[..begin], &message[end..])
 }
 
 fn code(error: &Error) -> Code {
@@ -106,6 +120,20 @@ fn runtime_code(error: &RuntimeError) -> Code {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_messages_keep_both_ends() {
+        let quoted = "\u{e9}".repeat(1 << 20);
+        let status = Status::from(Error::invalid("config", format!("{quoted} is no name")));
+        assert!(
+            status.message().len() <= LONGEST + 16,
+            "{}",
+            status.message().len()
+        );
+        assert!(status.message().starts_with("config"), "{}", status.message());
+        assert!(status.message().ends_with("\u{e9} is no name"));
+        assert_eq!(shortened("x".repeat(LONGEST)).len(), LONGEST);
+    }
 
     #[test]
     fn kubelets_codes() {

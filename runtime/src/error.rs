@@ -235,6 +235,11 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Invalid { .. } | Self::Parse { .. } | Self::Seccomp(_) => Kind::InvalidArgument,
+            // The values that are written are the caller's, and the kernel can't do with this one.
+            Self::Write {
+                errno: Errno::EINVAL | Errno::ERANGE,
+                ..
+            } => Kind::InvalidArgument,
             Self::Exec(_) => Kind::Exec,
             Self::MonitorGone | Self::Frame(_) | Self::Reply { .. } => Kind::Internal,
             Self::Mount { source, .. } => source.kind(),

@@ -228,3 +228,13 @@ fn system_calls_are_filtered_for_the_init_and_for_execs() {
     assert!(done.code == 1 && done.err.contains("not supported"), "{done:?}");
     cli.assert_nothing_left();
 }
+
+/// CVE-2019-5736: until it executes its own program, a container's process runs ours.
+#[test]
+fn the_runtimes_file_cannot_be_written_through_a_container() {
+    let cli = Cli::sleeper();
+    cli.create();
+    let exe = format!("/proc/{}/exe", cli.state()["pid"]);
+    let flags = nix::sys::statvfs::statvfs(exe.as_str()).unwrap().flags();
+    assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "{flags:?}");
+}

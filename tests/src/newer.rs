@@ -241,6 +241,22 @@ where
     Ok(parts)
 }
 
+/// A call with a request of any bytes; whether it was met.
+pub async fn raw(channel: &Channel, method: &str, request: Vec<u8>) -> Result<(), Status> {
+    let _: Nothing = unary(channel, method, Encoded(request)).await?;
+    Ok(())
+}
+
+/// As [`raw`], for a call that is answered in parts: whether it was taken. Nothing is read.
+pub async fn taken(channel: &Channel, method: &str, request: Vec<u8>) -> Result<(), Status> {
+    let mut grpc = ready(channel).await?;
+    let codec = ProstCodec::<Encoded, Nothing>::default();
+    let request = Request::new(Encoded(request));
+    grpc.server_streaming(request, path(method)?, codec)
+        .await
+        .map(drop)
+}
+
 async fn ready(channel: &Channel) -> Result<Grpc<Channel>, Status> {
     let mut grpc = Grpc::new(channel.clone());
     grpc.ready()

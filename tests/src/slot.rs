@@ -19,6 +19,10 @@ use crate::{host, sweep};
 /// How many tests can run at once on one machine; bounded by the third byte of the subnet.
 pub const SLOTS: u8 = 200;
 
+/// Where the locks lie, and the folders of all slots unless they are told otherwise. Bridges, cgroups and state folders are
+/// the machine's, so that those whose folders lie elsewhere must meet here too.
+const LOCKS: &str = "/var/tmp/pintle-test";
+
 /// One share of the machine; swept and freed when dropped.
 pub struct Slot {
     number: u8,
@@ -46,7 +50,7 @@ impl Slot {
     /// Takes the slot with this number unless somebody holds it; does not clear it.
     pub fn try_take(number: u8) -> Result<Option<Slot>> {
         let path = lock_file(number);
-        fs::create_dir_all(base()).with_context(|| format!("create {}", base().display()))?;
+        fs::create_dir_all(LOCKS).with_context(|| format!("create {LOCKS}"))?;
         let file = match File::options()
             .create(true)
             .write(true)
@@ -114,6 +118,7 @@ impl Drop for Slot {
         // The file goes before the lock on it does.
         let _ = fs::remove_file(lock_file(self.number));
         let _ = fs::remove_dir(base());
+        let _ = fs::remove_dir(LOCKS);
     }
 }
 
@@ -125,9 +130,9 @@ fn is_still_at(file: &File, path: &Path) -> bool {
 }
 
 fn lock_file(number: u8) -> PathBuf {
-    base().join(format!("{number}.lock"))
+    Path::new(LOCKS).join(format!("{number}.lock"))
 }
 
 fn base() -> PathBuf {
-    std::env::var_os("PINTLE_TEST_ROOT").map_or_else(|| PathBuf::from("/var/tmp/pintle-test"), PathBuf::from)
+    std::env::var_os("PINTLE_TEST_ROOT").map_or_else(|| PathBuf::from(LOCKS), PathBuf::from)
 }

@@ -88,7 +88,15 @@ async fn verbose_statuses_hold_what_tools_look_for() {
             spec["linux"]["resources"]["devices"].is_array(),
             "the rest stays: {spec}"
         );
+        Ok(())
+    })
+    .await;
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_image_they_hold_its_configuration() {
+    world::test(async |w| {
+        let image = w.busybox().await?;
         let request = ImageStatusRequest {
             image: Some(cri::spec(&image)),
             verbose: true,

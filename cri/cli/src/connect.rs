@@ -45,7 +45,7 @@ impl Daemon {
 }
 
 /// The daemon's own words; its code says nothing to a reader.
-#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
+#[expect(clippy::needless_pass_by_value, reason = "what map_err wants")]
 pub(crate) fn said(status: Status) -> anyhow::Error {
     anyhow!("{}", status.message())
 }

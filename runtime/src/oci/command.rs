@@ -14,6 +14,8 @@ pub(super) struct Command {
     pub(super) flags: &'static [Flag],
     /// Whether flags may follow words.
     pub(super) mixed: bool,
+    /// Whether it makes a process in a container, from inside of which this program must not be written to.
+    pub(super) enters: bool,
     /// The exit code of a failure.
     pub(super) failure: i32,
     pub(super) run: fn(&mut Context, &Given) -> Result<i32>,
@@ -52,19 +54,23 @@ const fn command(
         about,
         flags,
         mixed: true,
+        enters: false,
         failure: 1,
         run,
     }
 }
 
 const COMMANDS: &[Command] = &[
-    command(
-        "create",
-        "<container-id>",
-        "create a container",
-        &[BUNDLE, CONSOLE, PIDFD, PID_FILE, NO_PIVOT, NO_KEYRING, PRESERVE],
-        create::create,
-    ),
+    Command {
+        enters: true,
+        ..command(
+            "create",
+            "<container-id>",
+            "create a container",
+            &[BUNDLE, CONSOLE, PIDFD, PID_FILE, NO_PIVOT, NO_KEYRING, PRESERVE],
+            create::create,
+        )
+    },
     command(
         "start",
         "<container-id>",
@@ -72,25 +78,29 @@ const COMMANDS: &[Command] = &[
         &[],
         start::start,
     ),
-    command(
-        "run",
-        "<container-id>",
-        "create and run a container",
-        &[
-            BUNDLE,
-            CONSOLE,
-            PIDFD,
-            switch("detach", "d", "don't wait for the container's end"),
-            switch("keep", "", "don't delete the container after its end"),
-            PID_FILE,
-            switch("no-subreaper", "", "don't adopt processes that lose their parent"),
-            NO_PIVOT,
-            NO_KEYRING,
-            PRESERVE,
-        ],
-        create::run,
-    ),
     Command {
+        enters: true,
+        ..command(
+            "run",
+            "<container-id>",
+            "create and run a container",
+            &[
+                BUNDLE,
+                CONSOLE,
+                PIDFD,
+                switch("detach", "d", "don't wait for the container's end"),
+                switch("keep", "", "don't delete the container after its end"),
+                PID_FILE,
+                switch("no-subreaper", "", "don't adopt processes that lose their parent"),
+                NO_PIVOT,
+                NO_KEYRING,
+                PRESERVE,
+            ],
+            create::run,
+        )
+    },
+    Command {
+        enters: true,
         mixed: false,
         failure: 255,
         ..command(

@@ -14,6 +14,14 @@ use crate::sys::term::{set_size, size};
 /// Bytes copied at once.
 const COPY: usize = 16 * 1024;
 
+/// Gives a container's terminal the size of the caller's, if that has one. To be done before a process looks at it.
+pub(super) fn copy_size(master: BorrowedFd<'_>) {
+    if let Ok((width, height)) = size(io::stdin().as_fd()) {
+        // one that has gone needs no size
+        let _ = set_size(master, height, width);
+    }
+}
+
 /// Puts the caller's terminal back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Console<'a> {
@@ -46,16 +54,14 @@ impl<'a> Console<'a> {
             tcsetattr(&console.stdin, SetArg::TCSANOW, &raw).call("set terminal settings")?;
             console.before = Some(before);
         }
+        // it may have changed since the process was made
         console.follow_size();
         Ok(console)
     }
 
-    /// Gives the container's terminal the size of the caller's, if that has one.
+    /// The caller's terminal has another size now.
     pub(super) fn follow_size(&self) {
-        if let Ok((width, height)) = size(self.stdin.as_fd()) {
-            // one that has gone needs no size
-            let _ = set_size(self.master, height, width);
-        }
+        copy_size(self.master);
     }
 
     /// What there is to wait for.

@@ -9,6 +9,7 @@ use super::args::Given;
 use super::bundle::{
     Bundle, check_terminal, preserved_fds, send_console, send_pidfd, start_listener, write_pid_file,
 };
+use super::console::copy_size;
 use super::foreground::{self, Watched};
 use super::state::{Container, Folder, Record, stat_of};
 use super::{Context, delete, only_id};
@@ -35,6 +36,9 @@ pub(super) fn run(context: &mut Context, given: &Given) -> Result<i32> {
         foreground::prepare(!given.is_on("no-subreaper"))?;
     }
     let (container, mut prepared) = make(context, given, id, &bundle, false)?;
+    if let Some(master) = prepared.console.as_ref().filter(|_| !detached) {
+        copy_size(master.as_fd());
+    }
     if let Err(error) = container::start(&mut prepared) {
         delete::destroy(&container)?;
         return Err(error);

@@ -122,7 +122,11 @@ fn run_command(command: &Command, global: &Given, rest: &[String]) -> i32 {
             return command.failure;
         }
     };
-    let outcome = open(global).map(|mut context| {
+    let opened = match command.enters {
+        true => crate::seal::protect_own_program().and_then(|()| open(global)),
+        false => open(global),
+    };
+    let outcome = opened.map(|mut context| {
         let debug = format!("pintle-oci {} {}", command.name, given.words.join(" "));
         context.log.debug(&debug);
         let outcome = (command.run)(&mut context, &given);

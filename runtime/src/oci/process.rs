@@ -1,12 +1,14 @@
 //! The process of an `exec`: the container's own, changed by flags, or a file.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec, User};
+use oci_spec::runtime::{Box, BoxBuilder, Capabilities, Capability, LinuxCapabilities, Process, Spec, User};
 
 use super::args::Given;
 use super::{refused, wrong_flag};
 use crate::error::{Context, Error, Kind, Result};
+use crate::sys::term::size;
 
 /// What is to be run.
 pub(super) fn build(given: &Given, spec: &Spec, command: &[String]) -> Result<Process> {
@@ -22,7 +24,7 @@ pub(super) fn build(given: &Given, spec: &Spec, command: &[String]) -> Result<Pr
         .ok_or_else(|| Error::invalid("process", "is missing"))?;
     process.set_args(Some(command.to_vec()));
     process.set_terminal(Some(given.is_on("tty")));
-    process.set_console_size(None);
+    process.set_console_size(callers_size().filter(|_| given.is_on("tty")));
     if let Some(cwd) = given.get("cwd").filter(|cwd| !cwd.is_empty()) {
         process.set_cwd(cwd.into());
     }
@@ -41,6 +43,12 @@ pub(super) fn build(given: &Given, spec: &Spec, command: &[String]) -> Result<Pr
     set_user(given, &mut process)?;
     add_capabilities(given, &mut process)?;
     Ok(process)
+}
+
+/// The size of the caller's terminal, if he has one.
+fn callers_size() -> Option<Box> {
+    let (width, height) = size(std::io::stdin().as_fd()).ok()?;
+    BoxBuilder::default().width(width).height(height).build().ok()
 }
 
 fn read(path: &Path) -> Result<Process> {

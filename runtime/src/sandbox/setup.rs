@@ -36,6 +36,8 @@ use crate::sys::process::{Forked, exit_now, fork, pidfd_open, setns, wait};
 const MAP: u8 = b'm';
 const DONE: u8 = b'd';
 const ERROR: u8 = b'e';
+/// As [`ERROR`], where the request is at fault.
+const INVALID: u8 = b'i';
 
 /// An error text longer than this is cut.
 const MAX_TEXT: u64 = 16 * 1024;
@@ -109,7 +111,12 @@ fn make_namespaces(pins: &Path, setup: &SandboxSetup) -> Result<()> {
             let code = match in_child(setup, &theirs) {
                 Ok(()) => 0,
                 Err(e) => {
-                    let _ = (&theirs).write_all(format!("{}{e}", char::from(ERROR)).as_bytes());
+                    let failed = if e.kind() == Kind::InvalidArgument {
+                        INVALID
+                    } else {
+                        ERROR
+                    };
+                    let _ = (&theirs).write_all(format!("{}{e}", char::from(failed)).as_bytes());
                     1
                 }
             };
@@ -137,11 +144,15 @@ fn serve(pins: &Path, setup: &SandboxSetup, child: Pid, socket: &UnixStream) -> 
                 (&mut &*socket).write_all(b"!").call("release sandbox set-up")?;
             }
             DONE => break,
-            _ => {
+            word => {
                 let mut message = String::new();
                 let _ = (&mut &*socket).take(MAX_TEXT).read_to_string(&mut message);
                 return Err(Error::Remote {
-                    kind: Kind::Kernel,
+                    kind: if word == INVALID {
+                        Kind::InvalidArgument
+                    } else {
+                        Kind::Kernel
+                    },
                     message,
                 });
             }

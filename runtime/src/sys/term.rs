@@ -32,7 +32,7 @@ pub(crate) fn set_controlling(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// The window's size in characters: columns and rows.
-#[cfg(feature = "oci")]
+#[cfg(any(feature = "oci", test))]
 pub(crate) fn size(terminal: BorrowedFd<'_>) -> Result<(u16, u16), Errno> {
     let mut size = libc::winsize {
         ws_row: 0,

@@ -6,7 +6,7 @@ use super::Violation;
 use super::dictionary::dictionary;
 
 /// Bytes of a block, inflated. Our clients need a few hundred.
-const MAX_BLOCK: usize = 16 << 10;
+pub(super) const MAX_BLOCK: usize = 16 << 10;
 /// Pairs in a block.
 const MAX_PAIRS: u32 = 64;
 
@@ -43,7 +43,8 @@ impl Inflater {
         parse(&self.inflate(block)?)
     }
 
-    fn inflate(&mut self, mut block: &[u8]) -> Result<Vec<u8>, Violation> {
+    /// A block's text, not yet taken apart.
+    pub(super) fn inflate(&mut self, mut block: &[u8]) -> Result<Vec<u8>, Violation> {
         let mut text = Vec::with_capacity(1024);
         // Each turn takes input or gives output, or it is the last.
         loop {

@@ -20,6 +20,8 @@ mod connection;
 mod dictionary;
 mod frame;
 mod headers;
+#[cfg(test)]
+mod properties;
 mod reader;
 mod sender;
 mod shared;

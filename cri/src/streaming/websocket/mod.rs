@@ -5,6 +5,8 @@
 
 mod channels;
 mod codec;
+#[cfg(test)]
+mod properties;
 mod tunnel;
 
 use tokio::io::{AsyncRead, AsyncWrite};
