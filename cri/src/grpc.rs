@@ -27,8 +27,10 @@ fn shortened(message: String) -> String {
     if message.len() <= LONGEST {
         return message;
     }
-    let begin = message.floor_char_boundary(LONGEST / 2);
-    let end = message.ceil_char_boundary(message.len() - LONGEST / 2);
+    let is_boundary = |at: &usize| message.is_char_boundary(*at);
+    let begin = (0..=LONGEST / 2).rev().find(is_boundary).unwrap_or(0);
+    let end = (message.len() - LONGEST / 2..=message.len()).find(is_boundary);
+    let end = end.unwrap_or(message.len());
     format!("{} [...] {}", &message[..begin], &message[end..])
 }
 
