@@ -119,7 +119,7 @@ impl Ns {
 
     /// Sends a datagram from `client` to `address` until this namespace's socket at `local` gets one; gives the sender it sees.
     pub fn hears_udp(&self, local: SocketAddr, client: &Ns, address: SocketAddr) -> Option<IpAddr> {
-        let server = self.run(|| UdpSocket::bind(local).expect("bind"));
+        let server = self.run(|| bind_udp(local));
         server
             .set_read_timeout(Some(Duration::from_millis(200)))
             .expect("timeout");
@@ -270,4 +270,17 @@ pub fn cable(a: &Ns, a_net: &str, b: &Ns, b_net: &str, name: &str) {
         }
         ns.ip(&format!("link set {name} up"));
     }
+}
+
+/// A test that starts a program holds copies of all sockets for a moment, also of those that are closed here by now.
+fn bind_udp(local: SocketAddr) -> UdpSocket {
+    for _ in 0..200 {
+        match UdpSocket::bind(local) {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound.expect("bind"),
+        }
+    }
+    panic!("{local} stays in use");
 }
