@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(matches!(listen(&path, 0o600), Err(Error::Busy(_))));
         drop(first);
-        listen(&path, 0o600).unwrap();
+        when_let_go(|| listen(&path, 0o600));
     }
 
     #[test]
@@ -176,6 +176,17 @@ mod tests {
         let held = lock(&path).unwrap();
         assert!(matches!(lock(&path), Err(Error::Busy(_))));
         drop(held);
-        lock(&path).unwrap();
+        when_let_go(|| lock(&path));
+    }
+
+    /// Other tests of this process start programs, whose forks hold copies of every descriptor until they execute.
+    fn when_let_go<T>(take: impl Fn() -> Result<T>) -> T {
+        for _ in 0..500 {
+            match take() {
+                Err(Error::Busy(_)) => std::thread::sleep(std::time::Duration::from_millis(10)),
+                taken => return taken.unwrap(),
+            }
+        }
+        panic!("still busy");
     }
 }
