@@ -1,4 +1,4 @@
-//! Measures attaching and detaching pods in process: `bench [pods already there]...`, as root. Wall time is what
+//! Measures attaching and detaching pods in process: `attach [pods already there]...`, as root. Wall time is what
 //! counts; the processor time of this process tells more where others use the machine too.
 //!
 //! Works in a network namespace and a state folder of its own.
