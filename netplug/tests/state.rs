@@ -136,6 +136,7 @@ fn nothing_left(node: &Node, state: &std::path::Path) {
         let left: Vec<_> = std::fs::read_dir(state.join(folder)).expect("folder").collect();
         assert!(left.is_empty(), "{left:?}");
     }
+    assert!(!state.join("new").exists(), "a file half written");
 }
 
 #[test]

@@ -27,6 +27,9 @@ use super::pool::Pool;
 use super::record::Record;
 use crate::error::{Error, IoContext, Result};
 
+/// Where a file is written before it is renamed into its place.
+const HALF_WRITTEN: &str = "new";
+
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A network's state folder.
@@ -261,9 +264,11 @@ impl Store {
         Ok(names.iter().filter_map(|name| split_key(name)).collect())
     }
 
-    /// Holders of addresses who have no record: what a process left that died in between.
+    /// Holders of addresses who have no record: what a process left that died in between. A file that such a process
+    /// had half written is removed.
     pub(crate) fn orphans(&self) -> Result<Vec<(String, String)>> {
         let _lock = self.lock()?;
+        remove_file(&self.dir.join(HALF_WRITTEN))?;
         let mut orphans = Vec::new();
         for name in list(&self.dir.join("addresses"))? {
             let Some(owner) = name.parse().ok().and_then(|address| self.owner(address)) else {
@@ -333,7 +338,7 @@ impl Store {
 
     /// Writes a file so that it is there whole or as it was. For callers that hold the lock.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let (temporary, path) = (self.dir.join("new"), self.dir.join(name));
+        let (temporary, path) = (self.dir.join(HALF_WRITTEN), self.dir.join(name));
         fs::write(&temporary, bytes).io("write", &temporary)?;
         fs::rename(&temporary, &path).io("rename to", &path)
     }
