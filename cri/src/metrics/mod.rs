@@ -100,7 +100,7 @@ pub fn collect(core: &Core) -> Result<Vec<PodSandboxMetrics>> {
 
 fn network_metrics(core: &Core, pod: &PodRecord, interfaces: &[Interface]) -> Vec<Metric> {
     let PodSandboxMetadata { name, namespace, .. } = pod.metadata();
-    let cgroup = pod_cgroup(core, &pod.id, &pod.cgroup_parent).unwrap_or_default();
+    let cgroup = pod_cgroup(&pod.id, &pod.cgroup_parent).unwrap_or_default();
     let empty = String::new;
     let mut emitter = Emitter::new([empty(), cgroup, empty(), empty(), namespace, name]);
     let mut add = |labels: &[&str], traffic: &Traffic, families: [&Family; 4]| {

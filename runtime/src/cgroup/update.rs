@@ -32,12 +32,22 @@ impl ControlFile {
     }
 }
 
-/// Applies limits; a failure leaves those that were.
-pub(super) fn update(manager: &dyn Manager, path: &Path, resources: &LinuxResources) -> Result<Vec<String>> {
+/// Applies limits; a failure leaves those that were. Where `tell` has told another who writes them, too, less exactly,
+/// they are applied once more.
+pub(super) fn update(
+    manager: &dyn Manager,
+    path: &Path,
+    resources: &LinuxResources,
+    tell: impl FnOnce() -> Result<bool>,
+) -> Result<Vec<String>> {
     let before = values(manager.control_files(path, resources));
     manager.make_room(path, resources)?;
     manager
         .apply(path, resources)
+        .and_then(|warnings| match tell()? {
+            true => manager.apply(path, resources),
+            false => Ok(warnings),
+        })
         .map_err(|cause| match put_back(before) {
             left if left.is_empty() => cause,
             left => Error::HalfDone {

@@ -134,6 +134,7 @@ impl Making {
             pidfd: parts.pidfd,
             start: self.channel.into_fd(),
             console: self.progress.console,
+            oom_watch: parts.cgroup.oom_watch(),
             cgroup: parts.cgroup,
             namespaces: self.progress.namespaces,
             terminal_newlines: self.terminal_newlines,

@@ -55,11 +55,11 @@ impl Server<'_> {
             write_map(pid, "uid_map", uids.unwrap_or_default())?;
             write_map(pid, "gid_map", gids.unwrap_or_default())?;
         }
+        if !self.enters {
+            self.cgroup.admit(pid, self.resources)?;
+        }
         if self.plan.has(LinuxNamespaceType::User) && self.plan.is_new(LinuxNamespaceType::Cgroup) {
             delegate(self.cgroup, pid)?;
-        }
-        if !self.enters {
-            self.cgroup.join(pid)?;
         }
         self.open_gate()?;
         if !self.run_hooks(pid)? {

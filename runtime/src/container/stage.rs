@@ -53,8 +53,7 @@ fn try_run(
     let spec = check::load(options)?;
     let plan = Plan::read(&spec)?;
     let options = &labelled(&spec, options);
-    let path = check::cgroup_path(&spec, &options.id)?;
-    let cgroup = cgroup::Handle::new(&path)?;
+    let cgroup = check::cgroup(&spec, options)?;
     let proc = open_proc()?;
     // a process in a user namespace could not reach what only the host's root can
     let mapped = plan.has(LinuxNamespaceType::User);
@@ -66,23 +65,21 @@ fn try_run(
     cgroup.check_unused()?;
     let hooks = report_hooks(&spec, options, channel)?;
     channel.report(&Report::Begun {
-        cgroup: path,
+        cgroup: cgroup.name().to_string_lossy().into_owned(),
         namespaces: plan.all(),
     })?;
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
     let resources = resources.unwrap_or(&none);
-    cgroup.create()?;
-    cgroup.limit_devices(resources)?;
-    let entry = cgroup.entry()?;
+    let entry = make_group(&cgroup, resources)?;
     // who is in a user namespace may not have a child born where only the host's root may enter
-    let enters = entry.tree().is_none() || !plan.joins(LinuxNamespaceType::User);
+    let entry = entry.filter(|entry| entry.tree().is_none() || !plan.joins(LinuxNamespaceType::User));
     let (gate, opener) = UnixStream::pair().call("socketpair")?;
     let server = Server {
         spec: &spec,
         plan: &plan,
         cgroup: &cgroup,
-        enters,
+        enters: entry.is_some(),
         resources,
         opener,
         hooks: hooks.as_ref(),
@@ -94,7 +91,7 @@ fn try_run(
     };
     plan.prepare_time(spec.linux().as_ref().and_then(|l| l.time_offsets().as_ref()))?;
     plan.join()?;
-    let tree = entry.tree().filter(|_| enters);
+    let tree = entry.as_ref().and_then(cgroup::Entry::tree);
     match clone(plan.clone_flags(), true, tree).call("clone container init")? {
         Forked::Child(_child) => {
             drop(server);
@@ -107,7 +104,7 @@ fn try_run(
                 spec: &spec,
                 plan: &plan,
                 cgroup: &cgroup,
-                entry: enters.then_some(entry),
+                entry,
                 filter,
                 stdio,
                 listener,
@@ -130,6 +127,16 @@ fn try_run(
             Ok(())
         }
     }
+}
+
+/// Makes the cgroup. Without an entry, which systemd's have none of yet, the init is moved into it later.
+fn make_group(cgroup: &cgroup::Handle, resources: &LinuxResources) -> Result<Option<cgroup::Entry>> {
+    if cgroup.is_systemds() {
+        return Ok(None);
+    }
+    cgroup.create()?;
+    cgroup.limit_devices(resources)?;
+    cgroup.entry().map(Some)
 }
 
 /// Inherited by the init, which in a user namespace could not set it. What could not be done is told as a warning.
