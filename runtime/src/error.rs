@@ -117,6 +117,9 @@ pub enum Error {
         /// The control files that now say something else.
         left: Vec<PathBuf>,
     },
+    /// A change of limits could not be taken back.
+    #[error("not as before: {}", Paths(.0))]
+    NotUndone(Vec<PathBuf>),
     /// systemd refused a call, or the job that it began has failed.
     #[error("systemd: {call}: {reason}")]
     Bus {
@@ -264,6 +267,7 @@ impl Error {
             | Self::CgroupBusy { .. }
             | Self::Bus { .. }
             | Self::HalfDone { .. }
+            | Self::NotUndone(_)
             | Self::Ended { .. } => Kind::Kernel,
         }
     }

@@ -5,7 +5,7 @@ use k8s_cri::v1::{LinuxContainerResources, UpdateContainerResourcesRequest};
 use pintle_tests::check::refused;
 use pintle_tests::server::Kind;
 use pintle_tests::world::{self, World};
-use pintle_tests::{host, newer, pod, wait};
+use pintle_tests::{cgroups, host, newer, pod, wait};
 use tonic::{Code, Status};
 
 const MIB: i64 = 1 << 20;
@@ -31,7 +31,7 @@ async fn shown(w: &World, id: &str) -> Result<LinuxContainerResources> {
 
 /// What a control file of the container says, by its name on v1 or on v2.
 fn control(w: &World, id: &str, v1: &str, v2: &str) -> Result<String> {
-    let path = format!("{}/{id}", w.slot.cgroup());
+    let path = cgroups::of_container(&w.slot.cgroup(), id);
     for root in host::cgroup_roots()? {
         for name in [v1, v2] {
             let file = root.join(path.trim_start_matches('/')).join(name);

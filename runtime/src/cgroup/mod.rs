@@ -34,7 +34,7 @@ pub use stats::{
 };
 
 pub use systemd::is_booted as systemd_is_booted;
-pub use update::ControlFile;
+pub use update::{Change, ControlFile};
 
 use crate::error::{Error, Result};
 use systemd::Scope;
@@ -244,6 +244,19 @@ impl Handle {
         Entry::open(&self.path)
     }
 
+    /// As [`Handle::entry`], but in the cgroup2 tree beside a process below: a group that has handed controllers down
+    /// takes in no processes itself.
+    pub(crate) fn entry_beside(&self, pid: Pid) -> Result<Entry> {
+        Entry::open_beside(&self.path, pid)
+    }
+
+    /// Sets the limits of a group whose init waits to be started. Less memory than it needs itself is refused, before
+    /// the kernel kills it for that. Returns warnings.
+    pub(crate) fn limit(&self, resources: &LinuxResources) -> Result<Vec<String>> {
+        manager().make_room(&self.path, resources)?;
+        self.update(resources)
+    }
+
     /// Sets or changes limits other than devices; what isn't given stays. Returns warnings.
     pub fn update(&self, resources: &LinuxResources) -> Result<Vec<String>> {
         self.tell_systemd(resources)?;
@@ -255,8 +268,17 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::HalfDone`] where not even the former limits could be set again.
-    pub fn change(&self, resources: &LinuxResources) -> Result<Vec<String>> {
-        update::update(manager(), &self.path, resources, || self.tell_systemd(resources))
+    pub fn change(&self, resources: &LinuxResources) -> Result<Change> {
+        let tell = |resources: &LinuxResources| self.tell_systemd(resources);
+        update::update(manager(), &self.path, resources, &tell)
+    }
+
+    /// Sets the limits again that were in force before a change, also where there were none.
+    ///
+    /// # Errors
+    /// [`Error::NotUndone`] names those that could not be set.
+    pub fn undo(&self, change: Change) -> Result<()> {
+        change.undo(&|resources| self.tell_systemd(resources))
     }
 
     /// Whether this is a matter of systemd's, which then knows.

@@ -100,16 +100,16 @@ impl Making {
         let (Some(stage), Some(outcome)) = (&self.stage_ended, &self.outcome) else {
             return false;
         };
-        self.progress.init = self.progress.init.or_else(|| self.channel.pending_init());
         if outcome.is_ok() && self.is_init_alive() {
             return true;
         }
         if outcome.is_ok() {
             self.outcome = Some(Err(ended(stage.clone())));
         }
-        // if it lives, its end brings us here again
+        let others_ended = self.progress.drain(&self.channel);
+        // if it lives, its end brings us here again, as does that of whoever else still reports
         self.kill_init();
-        !self.is_init_alive()
+        others_ended && !self.is_init_alive()
     }
 
     /// What came of it.

@@ -211,10 +211,26 @@ impl Progress {
         }
     }
 
+    /// Takes in what lies unread when it has failed, so that all is known that is to be undone. Whether everybody has
+    /// ended who could make more of it.
+    pub(super) fn drain(&mut self, channel: &Channel) -> bool {
+        loop {
+            match channel.try_receive() {
+                Ok(None) => return false,
+                Ok(Some(None)) => return true,
+                // the first failure is what the caller learns of
+                Ok(Some(Some((report, fds)))) => drop(self.take_in(report, fds)),
+                // no report of ours: nobody can tell what it means
+                Err(_) => return true,
+            }
+        }
+    }
+
     /// Kills and waits for the init and removes the cgroup. The first failure is what the caller learns of; one in
     /// here would hide it.
     pub(super) fn undo(&mut self, channel: &Channel) {
-        if let Some(pid) = self.init.take().or_else(|| channel.pending_init()) {
+        self.drain(channel);
+        if let Some(pid) = self.init.take() {
             // our own child, which nobody has waited for
             let _ = kill(pid, Signal::SIGKILL);
             let _ = wait(pid);
