@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::ended::Ended;
-use super::prepare::{Parts, Progress, ended};
+use super::prepare::{Parts, Progress};
 use super::{InitStdio, Options, Prepared, stage};
 use crate::cgroup;
 use crate::channel::Channel;
@@ -104,7 +104,7 @@ impl Making {
             return true;
         }
         if outcome.is_ok() {
-            self.outcome = Some(Err(ended(stage.clone())));
+            self.outcome = Some(Err(self.progress.ended(stage)));
         }
         let others_ended = self.progress.drain(&self.channel);
         // if it lives, its end brings us here again, as does that of whoever else still reports
@@ -115,7 +115,10 @@ impl Making {
     /// What came of it.
     pub fn finish(mut self) -> Result<Prepared> {
         let stage = self.stage_ended.take().unwrap_or_default();
-        let outcome = self.outcome.take().unwrap_or_else(|| Err(ended(stage.clone())));
+        let outcome = self
+            .outcome
+            .take()
+            .unwrap_or_else(|| Err(self.progress.ended(&stage)));
         match outcome.and_then(|()| self.progress.finish(&stage)) {
             Ok(parts) => Ok(self.into_prepared(parts)),
             Err(e) => {

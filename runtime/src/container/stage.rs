@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::prctl::set_dumpable;
-use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxMemory, LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use super::init::Init;
 use super::server::{Remote, Server};
@@ -64,13 +64,14 @@ fn try_run(
     let warnings = set_score(&spec, proc.as_fd())?;
     cgroup.check_unused()?;
     let hooks = report_hooks(&spec, options, channel)?;
-    channel.report(&Report::Begun {
-        cgroup: cgroup.name().to_string_lossy().into_owned(),
-        namespaces: plan.all(),
-    })?;
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
     let resources = resources.unwrap_or(&none);
+    channel.report(&Report::Begun {
+        cgroup: cgroup.name().to_string_lossy().into_owned(),
+        namespaces: plan.all(),
+        memory: resources.memory().as_ref().and_then(LinuxMemory::limit),
+    })?;
     let entry = make_group(&cgroup, resources)?;
     // who is in a user namespace may not have a child born where only the host's root may enter
     let entry = entry.filter(|entry| entry.tree().is_none() || !plan.joins(LinuxNamespaceType::User));
