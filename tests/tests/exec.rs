@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use k8s_cri::v1::Int64Value;
 use pintle_tests::world::{self, Running, World};
-use pintle_tests::{cgroups, host, pod};
+use pintle_tests::{cgroups, host, pod, wait};
 use tonic::Code;
 
 async fn idle(w: &World) -> Result<Running> {
@@ -49,19 +49,15 @@ async fn an_exec_past_its_limit_is_ended_with_all_it_started() {
             .await
             .expect_err("past its limit");
         ensure!(error.code() == Code::DeadlineExceeded, "{error:?}");
-        pintle_tests::wait::until_some(
-            "the exec's processes to end",
-            pintle_tests::wait::PATIENCE,
-            || async {
-                let found = w
-                    .exec(
-                        &running.container,
-                        &["sh", "-c", "ps | grep -c '[s]leep 4321' || true"],
-                    )
-                    .await;
-                found.ok().filter(|count| count.trim() == "0")
-            },
-        )
+        wait::until_some("the exec's processes to end", wait::PATIENCE, || async {
+            let found = w
+                .exec(
+                    &running.container,
+                    &["sh", "-c", "ps | grep -c '[s]leep 4321' || true"],
+                )
+                .await;
+            found.ok().filter(|count| count.trim() == "0")
+        })
         .await?;
         Ok(())
     })
@@ -177,7 +173,6 @@ async fn a_container_that_has_divided_its_cgroup_can_be_entered() {
     world::test(async |w| {
         let running = idle(w).await?;
         let group = cgroups::of_container(&w.slot.cgroup(), &running.container);
-        let pids = host::pids_in_cgroup(&group);
         let all = host::mounts("self")?;
         let tree = all.into_iter().find(|mount| mount.fs_type == "cgroup2");
         let mut folder = tree.context("a cgroup2 tree")?.target;
@@ -193,10 +188,14 @@ async fn a_container_that_has_divided_its_cgroup_can_be_entered() {
         }
         let inner = folder.join("inner");
         fs::create_dir(&inner)?;
-        for pid in pids {
-            fs::write(inner.join("cgroup.procs"), pid.to_string())?;
-        }
-        fs::write(folder.join("cgroup.subtree_control"), &controller)?;
+        // One that is being born while the others are moved comes to lie in the group itself.
+        wait::until("the container's processes to be moved", wait::PATIENCE, || {
+            let inside = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            for pid in inside.lines() {
+                let _ = fs::write(inner.join("cgroup.procs"), pid);
+            }
+            fs::write(folder.join("cgroup.subtree_control"), &controller).is_ok()
+        })?;
         let script = ["sh", "-c", "grep ^0:: /proc/self/cgroup"];
         let place = w.exec(&running.container, &script).await?;
         ensure!(place.trim().ends_with("/inner"), "{place}");
