@@ -86,7 +86,8 @@ fn try_run(
         hooks: hooks.as_ref(),
         channel,
     };
-    let server = match plan.joins(LinuxNamespaceType::User) {
+    // nor has it the host's privileges; and in another's mount namespace it would not find the host's cgroups
+    let server = match plan.joins(LinuxNamespaceType::User) || plan.joins(LinuxNamespaceType::Mount) {
         true => Serving::Remote(server.begin()?),
         false => Serving::Here(server),
     };
