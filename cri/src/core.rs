@@ -14,6 +14,7 @@ use crate::network::PodNetwork;
 use crate::paths::Paths;
 use crate::pod::{InFlight, Pod, PodRecord};
 use crate::proto::PodSandboxConfig;
+use crate::spec::cgroups::Placement;
 use crate::spec::{NodeFacts, UserDbCache, cgroups, gather};
 use crate::stats::{Kept, LayerCounter};
 use crate::store::{Index, Lookup, Names, RecordDir};
@@ -171,8 +172,40 @@ impl Core {
     }
 
     /// The cgroup of a pod's own init, where it has one.
-    pub fn sandbox_cgroup(&self, pod: &PodRecord) -> String {
-        format!("{}/{}", pod.cgroup_parent, pod.id)
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for a parent that leads elsewhere, which RunPodSandbox refuses.
+    pub fn sandbox_cgroup(&self, pod: &PodRecord) -> Result<Placement> {
+        Ok(cgroups::place(&pod.cgroup_parent, &pod.id)?)
+    }
+
+    /// Removes a pod's own cgroups, and all that is left in them. A parent that the caller named is the caller's.
+    ///
+    /// # Errors
+    /// What can't be removed.
+    pub fn remove_cgroups(&self, pod: &PodRecord) -> Result<()> {
+        pintle_runtime::cgroup::remove(&self.sandbox_cgroup(pod)?.oci)?;
+        let asked = pod
+            .config
+            .linux
+            .as_ref()
+            .map(|linux| linux.cgroup_parent.as_str());
+        match asked.unwrap_or_default() {
+            "" => self.remove_own_parent(&pod.cgroup_parent),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the cgroup of our own that the containers of a pod without a parent lie in.
+    ///
+    /// # Errors
+    /// What can't be removed.
+    pub fn remove_own_parent(&self, parent: &str) -> Result<()> {
+        match cgroups::is_systemds(parent) {
+            true => pintle_runtime::cgroup::remove_slice(parent)?,
+            false => pintle_runtime::cgroup::remove(parent)?,
+        }
+        Ok(())
     }
 }
 

@@ -68,7 +68,7 @@ fn load(core: &Arc<Core>) -> Result<()> {
     }
     for (id, _) in &pods.broken {
         let parent = core.cgroup_parent(&PodSandboxConfig::default(), id)?;
-        if let Err(error) = pintle_runtime::cgroup::remove(&parent) {
+        if let Err(error) = core.remove_own_parent(&parent) {
             tracing::warn!(id, %error, "what is left of a pod's cgroup could not be removed");
         }
         core.pod_records.remove(id)?;

@@ -25,6 +25,8 @@ pub(crate) enum Report {
         cgroup: String,
         /// `CLONE_NEW*` of the container's namespaces.
         namespaces: i32,
+        /// `linux.resources.memory.limit`, in bytes.
+        memory: Option<i64>,
     },
     /// The container has hooks; a file with them comes with this message.
     Hooks {},

@@ -117,6 +117,19 @@ pub enum Error {
         /// The control files that now say something else.
         left: Vec<PathBuf>,
     },
+    /// A change of limits could not be taken back.
+    #[error("not as before: {}", Paths(.0))]
+    NotUndone(Vec<PathBuf>),
+    /// systemd refused a call, or the job that it began has failed.
+    #[error("systemd: {call}: {reason}")]
+    Bus {
+        /// The method of its manager (org.freedesktop.systemd1(5)).
+        call: &'static str,
+        /// The name of the D-Bus error; empty for a job's failure.
+        name: String,
+        /// What systemd says.
+        reason: String,
+    },
     /// A process that was to set something up ended without saying why.
     #[error("{what} ended unexpectedly ({status})")]
     Ended {
@@ -240,6 +253,9 @@ impl Error {
                 errno: Errno::EINVAL | Errno::ERANGE,
                 ..
             } => Kind::InvalidArgument,
+            Self::Bus { name, .. } if name == "org.freedesktop.DBus.Error.InvalidArgs" => {
+                Kind::InvalidArgument
+            }
             Self::Exec(_) => Kind::Exec,
             Self::MonitorGone | Self::Frame(_) | Self::Reply { .. } => Kind::Internal,
             Self::Mount { source, .. } => source.kind(),
@@ -249,7 +265,9 @@ impl Error {
             | Self::Write { .. }
             | Self::Hook { .. }
             | Self::CgroupBusy { .. }
+            | Self::Bus { .. }
             | Self::HalfDone { .. }
+            | Self::NotUndone(_)
             | Self::Ended { .. } => Kind::Kernel,
         }
     }

@@ -5,9 +5,10 @@ mod support;
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use oci_spec::runtime::Process;
-use pintle_runtime::container;
+use pintle_runtime::{cgroup, container};
 use serde_json::{Value, json};
 use support::{Bundle, Running, exit_code};
 
@@ -148,4 +149,27 @@ fn it_runs_on_the_processors_that_it_asks_for() {
     let none = json!({"args": ["true"], "execCPUAffinity": {"final": "1000"}});
     let e = exec(&running, none).unwrap_err().to_string();
     assert!(e.starts_with("process.execCPUAffinity.final: \"1000\""), "{e}");
+}
+
+/// A group that has handed controllers down holds no processes itself.
+#[test]
+fn a_container_that_has_divided_its_cgroup_is_entered_beside_its_init() {
+    let (b, running) = running();
+    let tree = cgroup::hierarchies().iter().find(|h| h.v2).unwrap();
+    let controllers = std::fs::read_to_string(tree.mount.join("cgroup.controllers")).unwrap();
+    let controller = format!("+{}", controllers.split_whitespace().next_back().unwrap());
+    let hand_down =
+        |folder: &Path| std::fs::write(folder.join("cgroup.subtree_control"), &controller).unwrap();
+    let mut group = tree.mount.clone();
+    // a hybrid host hands nothing down by itself
+    for part in b.cgroup.trim_start_matches('/').split('/') {
+        hand_down(&group);
+        group.push(part);
+    }
+    let inner = group.join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::write(inner.join("cgroup.procs"), running.prepared.pid.to_string()).unwrap();
+    hand_down(&group);
+    let (code, output) = exec(&running, json!({"args": ["grep", "^0::", "/proc/self/cgroup"]})).unwrap();
+    assert_eq!((code, output.as_str()), (0, "0::/inner\n"));
 }

@@ -20,6 +20,8 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
+use crate::wait;
+
 /// What kubelet and crictl allow per message.
 const MAX_MESSAGE: usize = 16 << 20;
 
@@ -46,7 +48,7 @@ impl Cri {
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         });
         // The URI is a formality: the connector goes to the socket.
-        let endpoint = Endpoint::from_static("http://localhost").timeout(CALL_LIMIT);
+        let endpoint = Endpoint::from_static("http://localhost").timeout(wait::scaled(CALL_LIMIT));
         let channel = endpoint
             .connect_with_connector(connector)
             .await

@@ -130,15 +130,6 @@ pub fn cgroup_roots() -> Result<Vec<PathBuf>> {
     Ok(roots.into_iter().collect())
 }
 
-/// Makes `cgroup` in every hierarchy.
-pub fn create_cgroups(cgroup: &str) -> Result<()> {
-    for root in cgroup_roots()? {
-        let path = root.join(cgroup.trim_start_matches('/'));
-        fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
-    }
-    Ok(())
-}
-
 /// The folders below `cgroup` in every hierarchy, children before their parents; without `cgroup` itself.
 pub fn cgroups_below(cgroup: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::wait;
+
 /// An answer, its header names in lower case.
 #[derive(Debug)]
 pub struct Response {
@@ -29,8 +31,8 @@ impl Response {
 /// One request over a connection of its own to `host` (`address:port`).
 pub fn request(host: &str, method: &str, path: &str, content_type: &str, body: &[u8]) -> Result<Response> {
     let mut stream = TcpStream::connect(host).with_context(|| format!("connect to {host}"))?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_read_timeout(Some(wait::scaled(Duration::from_secs(30))))?;
+    stream.set_write_timeout(Some(wait::scaled(Duration::from_secs(30))))?;
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n",

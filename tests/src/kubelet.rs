@@ -10,7 +10,7 @@ use tonic::Status;
 
 use crate::cri::Cri;
 use crate::slot::Slot;
-use crate::{host, pod};
+use crate::{cgroups, pod};
 
 /// The label by which a kubelet finds what belongs to a pod of the API.
 pub const UID: &str = "io.kubernetes.pod.uid";
@@ -32,8 +32,9 @@ pub fn pod(slot: &Slot, name: &str) -> Result<PodSandboxConfig> {
         ("kubernetes.io/config.seen".into(), "2026-01-02T03:04:05Z".into()),
     ]
     .into();
-    let cgroup = format!("{}/burstable/pod{uid}", slot.cgroup());
-    host::create_cgroups(&cgroup)?;
+    let class = cgroups::child(&slot.cgroup(), "burstable");
+    let cgroup = cgroups::child(&class, &format!("pod{uid}"));
+    cgroups::create(&cgroup)?;
     config.linux.get_or_insert_default().cgroup_parent = cgroup;
     Ok(config)
 }

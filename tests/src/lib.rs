@@ -7,6 +7,7 @@
 //!
 //! Nothing here imports another crate of the workspace: the socket is all that the tests know of Pintle.
 
+pub mod cgroups;
 pub mod check;
 pub mod child;
 pub mod cri;

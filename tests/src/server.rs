@@ -182,7 +182,7 @@ impl Server {
                 .enable_all()
                 .build()?;
             runtime.block_on(async {
-                tokio::time::timeout(Duration::from_secs(20), async {
+                tokio::time::timeout(wait::scaled(Duration::from_secs(20)), async {
                     let cri = Cri::connect(&socket).await?;
                     for pod in cri.pods().await? {
                         let _ = cri.stop_pod(&pod.id).await;

@@ -14,7 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Uid;
 
-use crate::{host, sweep};
+use crate::cgroups::Driver;
+use crate::{cgroups, sweep};
 
 /// How many tests can run at once on one machine; bounded by the second byte of the subnet.
 pub const SLOTS: u8 = 200;
@@ -40,7 +41,7 @@ impl Slot {
             if let Some(slot) = Slot::try_take(number)? {
                 sweep::sweep(&slot);
                 fs::create_dir_all(slot.root())?;
-                host::create_cgroups(&slot.cgroup())?;
+                cgroups::create(&slot.cgroup())?;
                 return Ok(slot);
             }
         }
@@ -108,7 +109,10 @@ impl Slot {
 
     /// The cgroup above everything that the test starts; made by the slot as a kubelet makes a pod's.
     pub fn cgroup(&self) -> String {
-        format!("/pintle-t{}", self.number)
+        match Driver::from_env() {
+            Driver::Cgroupfs => format!("/pintle-t{}", self.number),
+            Driver::Systemd => format!("/pintlet{}.slice", self.number),
+        }
     }
 }
 

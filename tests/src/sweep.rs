@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::slot::Slot;
-use crate::{host, wait};
+use crate::{cgroups, host, wait};
 
 /// Clears `slot`.
 pub fn sweep(slot: &Slot) {
@@ -26,7 +26,7 @@ pub fn sweep(slot: &Slot) {
     }
     remove_links(slot);
     firewall::clear(slot);
-    remove_cgroups(&slot.cgroup());
+    cgroups::remove(&slot.cgroup());
     if std::env::var_os("PINTLE_TEST_KEEP").is_none() {
         let _ = fs::remove_dir_all(slot.state());
         let _ = fs::remove_dir_all(slot.root());
@@ -63,14 +63,5 @@ fn remove_links(slot: &Slot) {
     }
     if host::links().contains(&bridge) {
         let _ = host::run("ip", &["link", "delete", &bridge]);
-    }
-}
-
-fn remove_cgroups(cgroup: &str) {
-    for path in host::cgroups_below(cgroup).unwrap_or_default() {
-        let _ = fs::remove_dir(path);
-    }
-    for root in host::cgroup_roots().unwrap_or_default() {
-        let _ = fs::remove_dir(root.join(cgroup.trim_start_matches('/')));
     }
 }

@@ -167,7 +167,7 @@ impl World {
     pub async fn exec(&self, container: &str, command: &[&str]) -> Result<String> {
         let answer = self
             .cri
-            .exec(container, command, 20)
+            .exec(container, command, 20 * i64::from(wait::slowness()))
             .await
             .with_context(|| format!("exec {command:?}"))?;
         let (stdout, stderr) = (

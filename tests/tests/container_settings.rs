@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use k8s_cri::v1::{Capability, ContainerState, Int64Value};
-use pintle_tests::{check, pod, world};
+use pintle_tests::server::Kind;
+use pintle_tests::{check, host, pod, world};
+use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn user_groups_capabilities_and_privileges_are_as_asked_for() {
@@ -201,6 +203,37 @@ async fn out_of_memory_is_told_from_other_kills() {
             "a stop answers once the exit is recorded"
         );
         ensure!(status.exit_code == 137 && status.reason == "Error", "{status:?}");
+        Ok(())
+    })
+    .await;
+}
+
+/// What can't be is the request's fault, and the answer names the field and the value.
+#[tokio::test(flavor = "multi_thread")]
+async fn impossible_settings_are_refused_by_name() {
+    world::test(async |w| {
+        if w.server.kind() != Kind::Pintle {
+            return Ok(());
+        }
+        let image = w.busybox().await?;
+        let config = pod::pod(&w.slot, "impossible");
+        let pod = w.cri.run_pod(&config).await?;
+        let mut little = pod::idle("little", &image);
+        pod::resources(&mut little).memory_limit_in_bytes = 99;
+        let mut link = pod::idle("link", &image);
+        pod::security(&mut link).readonly_paths = vec!["/proc/self/root".into()];
+        for (container, field, value) in [
+            (little, "memory", "99"),
+            (link, "readonlyPaths", "/proc/self/root"),
+        ] {
+            let error = w.cri.create(&pod, &config, &container).await.expect_err(value);
+            ensure!(error.code() == Code::InvalidArgument, "{error:?}");
+            ensure!(
+                error.message().contains(field) && error.message().contains(value),
+                "{error:?}"
+            );
+        }
+        ensure!(host::pids_in_cgroup(&w.slot.cgroup()).is_empty());
         Ok(())
     })
     .await;

@@ -40,7 +40,7 @@ impl Listener {
     async fn take(&mut self, count: usize) -> Result<Vec<ContainerEventResponse>> {
         let mut events = Vec::new();
         for at in 0..count {
-            let next = tokio::time::timeout(wait::PATIENCE, self.stream.message());
+            let next = tokio::time::timeout(wait::scaled(wait::PATIENCE), self.stream.message());
             let event = next
                 .await
                 .with_context(|| format!("event {at} of {count} did not come"))?;
@@ -259,7 +259,7 @@ async fn end_when_the_daemon_is_told_to() {
         let mut listener = Listener::new(w, None).await?;
         let pid = nix::unistd::Pid::from_raw(w.server.pid()?);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
-        let end = tokio::time::timeout(wait::PATIENCE, listener.stream.message()).await?;
+        let end = tokio::time::timeout(wait::scaled(wait::PATIENCE), listener.stream.message()).await?;
         ensure!(
             end.is_err() || end.is_ok_and(|event| event.is_none()),
             "the stream ends"

@@ -1,9 +1,11 @@
 //! ExecSync: output, exit codes, time limits, size, users and races with the container's end.
 
-use anyhow::{Result, ensure};
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
 use k8s_cri::v1::Int64Value;
-use pintle_tests::pod;
 use pintle_tests::world::{self, Running, World};
+use pintle_tests::{cgroups, host, pod, wait};
 use tonic::Code;
 
 async fn idle(w: &World) -> Result<Running> {
@@ -47,19 +49,15 @@ async fn an_exec_past_its_limit_is_ended_with_all_it_started() {
             .await
             .expect_err("past its limit");
         ensure!(error.code() == Code::DeadlineExceeded, "{error:?}");
-        pintle_tests::wait::until_some(
-            "the exec's processes to end",
-            pintle_tests::wait::PATIENCE,
-            || async {
-                let found = w
-                    .exec(
-                        &running.container,
-                        &["sh", "-c", "ps | grep -c '[s]leep 4321' || true"],
-                    )
-                    .await;
-                found.ok().filter(|count| count.trim() == "0")
-            },
-        )
+        wait::until_some("the exec's processes to end", wait::PATIENCE, || async {
+            let found = w
+                .exec(
+                    &running.container,
+                    &["sh", "-c", "ps | grep -c '[s]leep 4321' || true"],
+                )
+                .await;
+            found.ok().filter(|count| count.trim() == "0")
+        })
         .await?;
         Ok(())
     })
@@ -164,6 +162,45 @@ async fn many_at_once_do_not_mix() {
                 "{number}: {answer:?}"
             );
         }
+        Ok(())
+    })
+    .await;
+}
+
+/// On cgroup2 a group that hands controllers down takes in no process itself: one comes to lie beside the container's init.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_has_divided_its_cgroup_can_be_entered() {
+    world::test(async |w| {
+        let running = idle(w).await?;
+        let group = cgroups::of_container(&w.slot.cgroup(), &running.container);
+        let all = host::mounts("self")?;
+        let tree = all.into_iter().find(|mount| mount.fs_type == "cgroup2");
+        let mut folder = tree.context("a cgroup2 tree")?.target;
+        let controllers = fs::read_to_string(folder.join("cgroup.controllers"))?;
+        let controller = format!(
+            "+{}",
+            controllers.split(' ').next_back().context("a controller")?.trim()
+        );
+        // A daemon on v1 hands nothing down in the tree beside; all others have done so already.
+        for part in group.trim_start_matches('/').split('/') {
+            fs::write(folder.join("cgroup.subtree_control"), &controller)?;
+            folder.push(part);
+        }
+        let inner = folder.join("inner");
+        fs::create_dir(&inner)?;
+        // One that is being born while the others are moved comes to lie in the group itself.
+        wait::until("the container's processes to be moved", wait::PATIENCE, || {
+            let inside = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            for pid in inside.lines() {
+                let _ = fs::write(inner.join("cgroup.procs"), pid);
+            }
+            fs::write(folder.join("cgroup.subtree_control"), &controller).is_ok()
+        })?;
+        let script = ["sh", "-c", "grep ^0:: /proc/self/cgroup"];
+        let place = w.exec(&running.container, &script).await?;
+        ensure!(place.trim().ends_with("/inner"), "{place}");
+        w.remove(&running.pod).await?;
+        ensure!(!folder.exists(), "what the container has made goes with it");
         Ok(())
     })
     .await;

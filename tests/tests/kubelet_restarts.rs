@@ -9,7 +9,7 @@ use pintle_tests::check::{equal, refused};
 use pintle_tests::cri::Cri;
 use pintle_tests::server::{Kind, Setup};
 use pintle_tests::world::{self, World};
-use pintle_tests::{host, kubelet, logs, pod, wait};
+use pintle_tests::{cgroups, host, kubelet, logs, pod, wait};
 use tokio::task::JoinSet;
 use tonic::Status;
 
@@ -131,7 +131,7 @@ async fn a_daemon_killed_again_and_again_under_load_ends_with_every_pod_running_
 /// Removes the pods' cgroups, which are kubelet's.
 fn remove_kubelets_cgroups(w: &World) -> Result<()> {
     for folder in host::cgroups_below(&w.slot.cgroup())? {
-        fs::remove_dir(&folder).with_context(|| format!("remove {}", folder.display()))?;
+        cgroups::remove_empty(&folder)?;
     }
     Ok(())
 }

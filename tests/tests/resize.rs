@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use k8s_cri::v1::{LinuxContainerResources, UpdateContainerResourcesRequest};
+use nix::mount::{MsFlags, mount, umount};
 use pintle_tests::check::refused;
 use pintle_tests::server::Kind;
 use pintle_tests::world::{self, World};
-use pintle_tests::{host, newer, pod, wait};
+use pintle_tests::{cgroups, host, newer, pod, wait};
 use tonic::{Code, Status};
 
 const MIB: i64 = 1 << 20;
@@ -31,7 +32,7 @@ async fn shown(w: &World, id: &str) -> Result<LinuxContainerResources> {
 
 /// What a control file of the container says, by its name on v1 or on v2.
 fn control(w: &World, id: &str, v1: &str, v2: &str) -> Result<String> {
-    let path = format!("{}/{id}", w.slot.cgroup());
+    let path = cgroups::of_container(&w.slot.cgroup(), id);
     for root in host::cgroup_roots()? {
         for name in [v1, v2] {
             let file = root.join(path.trim_start_matches('/')).join(name);
@@ -202,6 +203,39 @@ async fn a_pods_resources_are_remembered_and_its_cgroup_left_alone() {
         let unknown: Result<newer::Nothing, Status> =
             newer::unary(&w.cri.channel, method, request("0123")).await;
         ensure!(unknown.expect_err("unknown").code() == Code::NotFound);
+        Ok(())
+    })
+    .await;
+}
+
+/// What the record doesn't say isn't in force, also where there was no limit before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_cannot_be_recorded_is_taken_back() {
+    world::test(async |w| {
+        if w.server.kind() != Kind::Pintle {
+            return Ok(());
+        }
+        let image = w.busybox().await?;
+        let running = w
+            .run(pod::pod(&w.slot, "record"), &pod::idle("one", &image))
+            .await?;
+        let id = &running.container;
+        let before = (memory(w, id)?, quota(w, id)?);
+        let records = w.slot.root().join("daemon/containers");
+        let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        for (source, flags) in [(Some(&records), MsFlags::MS_BIND), (None, read_only)] {
+            mount(source, &records, None::<&str>, flags, None::<&str>).context("mount")?;
+        }
+        let refused = update(w, id, limits(64 * MIB, 20_000)).await;
+        umount(&records)?;
+        let refused = refused.expect_err("the record can't be written");
+        ensure!(refused.code() == Code::Internal, "{refused:?}");
+        ensure!(
+            (memory(w, id)?, quota(w, id)?) == before,
+            "the limits are not those of {before:?}"
+        );
+        update(w, id, limits(64 * MIB, 20_000)).await?;
+        ensure!(memory(w, id)? == (64 * MIB).to_string());
         Ok(())
     })
     .await;

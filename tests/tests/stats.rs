@@ -10,7 +10,7 @@ use k8s_cri::v1::{
 };
 use pintle_tests::server::Kind;
 use pintle_tests::world::{self, World};
-use pintle_tests::{newer, pod, wait};
+use pintle_tests::{cgroups, newer, pod, wait};
 use tonic::{Code, Status};
 
 async fn one(w: &World, id: &str) -> Result<ContainerStats, Status> {
@@ -212,7 +212,7 @@ async fn of_a_pod_count_its_network_and_all_of_its_containers() {
         let image = w.busybox().await?;
         let mut config = pod::pod(&w.slot, "net");
         // A cgroup of its own, as a kubelet makes for each pod.
-        let parent = format!("{}/pod-net", w.slot.cgroup());
+        let parent = cgroups::child(&w.slot.cgroup(), "pod-net");
         config.linux.get_or_insert_default().cgroup_parent = parent;
         let running = w.run(config.clone(), &pod::idle("one", &image)).await?;
         w.add(&running.pod, &config, &pod::idle("two", &image)).await?;

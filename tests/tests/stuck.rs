@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_cri::v1::{ContainerState, RunPodSandboxRequest};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use pintle_tests::wait::{self, PATIENCE};
+use pintle_tests::wait::{self, PATIENCE, scaled};
 use pintle_tests::world::{self, Running, World};
 use pintle_tests::{host, pod};
 use tokio::time::timeout;
@@ -26,7 +26,7 @@ async fn assert_others_go_on(w: &World, image: &str, stuck: &Running) -> Result<
         w.exec(&other.container, &["true"]).await?;
         w.remove(&other.pod).await
     };
-    timeout(PATIENCE, asked)
+    timeout(scaled(PATIENCE), asked)
         .await
         .context("others wait for the stuck pod")?
 }
@@ -70,7 +70,7 @@ async fn a_frozen_container() {
             freeze(w, &stuck.container, false)?;
         }
         others?;
-        let stopped = timeout(PATIENCE, w.cri.stop(&stuck.container, 1)).await;
+        let stopped = timeout(scaled(PATIENCE), w.cri.stop(&stuck.container, 1)).await;
         if stopped.is_err() {
             freeze(w, &stuck.container, false)?;
         }
@@ -140,10 +140,10 @@ async fn a_volume_that_does_not_answer() {
         hung.abort();
         others?;
         ensure!(waited, "the creation did not touch its volume");
-        timeout(PATIENCE, creation)
+        timeout(scaled(PATIENCE), creation)
             .await??
             .expect_err("the volume is gone");
-        timeout(PATIENCE, w.remove(&stuck.pod)).await?
+        timeout(scaled(PATIENCE), w.remove(&stuck.pod)).await?
     })
     .await;
 }
@@ -171,7 +171,7 @@ async fn a_pod_whose_caller_gave_up_is_handed_to_the_next() {
         };
         let begun = tokio::select! {
             biased;
-            begun = timeout(PATIENCE, begun) => begun.context("nothing begins")?,
+            begun = timeout(scaled(PATIENCE), begun) => begun.context("nothing begins")?,
             _ = runtime.run_pod_sandbox(request()) => anyhow::bail!("the pod was there before anything began"),
         };
         // The daemon may hear of the retry before it has noticed that the first caller is gone; kubelet asks again then.

@@ -50,7 +50,8 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "cgroup_driver",
         r#""auto""#,
-        "Who makes the cgroups: auto or cgroupfs, which are the same for now. kubelet asks and follows.",
+        "Who makes the cgroups: systemd, cgroupfs (the daemon itself), or auto, which is systemd where that is the first\n\
+         process. kubelet asks and follows. Not to be changed while there are pods.",
     ),
     key(
         "cgroup_parent",

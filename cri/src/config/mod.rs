@@ -51,7 +51,7 @@ pub struct Config {
 /// Who makes the cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupDriver {
-    /// Whoever serves best; ourselves as long as the runtime can't do the other.
+    /// systemd where it is the host's first process, ourselves elsewhere.
     Auto,
     /// Ourselves, in the cgroup file system.
     Cgroupfs,

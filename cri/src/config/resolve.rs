@@ -39,11 +39,6 @@ pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
             ("systemd", CgroupDriver::Systemd),
         ],
     )?;
-    if cgroup_driver == CgroupDriver::Systemd {
-        // The translation knows slices and scopes; the runtime does not ask systemd for them yet.
-        let reason = "the systemd driver can't be had yet; expected auto or cgroupfs";
-        return Err(ConfigError::value("cgroup_driver", raw.cgroup_driver, reason));
-    }
     Ok(Config {
         root: absolute("root", &raw.root)?,
         state,
@@ -248,6 +243,13 @@ pub(super) fn cgroup_parent(path: &str, driver: CgroupDriver) -> Result<String, 
             KEY,
             path,
             "with the systemd driver its last part must end in .slice",
+        ));
+    }
+    if driver == CgroupDriver::Cgroupfs && trimmed.ends_with(".slice") {
+        return Err(ConfigError::value(
+            KEY,
+            path,
+            "with the cgroupfs driver it can't be a slice of systemd's",
         ));
     }
     Ok(trimmed.to_owned())

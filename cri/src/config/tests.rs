@@ -141,8 +141,12 @@ const REFUSALS: &[(&str, &str)] = &[
         "streaming.idle_timeout = \"0\": expected 1 to 604800",
     ),
     (
-        "cgroup_driver = \"systemd\"",
-        "cgroup_driver = \"systemd\": the systemd driver can't be had yet; expected auto or cgroupfs",
+        "cgroup_driver = \"systemd\"\ncgroup_parent = \"/a\"",
+        "cgroup_parent = \"/a\": with the systemd driver its last part must end in .slice",
+    ),
+    (
+        "cgroup_driver = \"cgroupfs\"\ncgroup_parent = \"/a.slice\"",
+        "cgroup_parent = \"/a.slice\": with the cgroupfs driver it can't be a slice of systemd's",
     ),
 ];
 

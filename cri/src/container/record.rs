@@ -39,7 +39,7 @@ pub struct ContainerRecord {
     pub exit: Option<ExitRecord>,
     /// Its first process, on the host; 0 before there is one.
     pub pid: i32,
-    /// Its cgroup, relative to the hierarchies' roots.
+    /// Its cgroup, relative to the hierarchies' roots, or `slice:prefix:name` for one of systemd's.
     pub cgroup: String,
     /// Its log file; empty for none.
     pub log_path: String,
@@ -116,6 +116,15 @@ impl ContainerRecord {
     /// The metadata; CreateContainer refuses a config without.
     pub fn metadata(&self) -> ContainerMetadata {
         self.config.metadata.clone().unwrap_or_default()
+    }
+
+    /// Its cgroup's path below the root of each hierarchy, whoever makes it; empty before it is known.
+    pub fn cgroup_path(&self) -> String {
+        let handle = pintle_runtime::cgroup::Handle::new(&self.cgroup);
+        handle.map_or_else(
+            |_| String::new(),
+            |handle| format!("/{}", handle.path().display()),
+        )
     }
 
     /// Moves the container to another state.

@@ -6,6 +6,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use pintle_runtime::cgroup::Handle;
 use pintle_runtime::protocol::KillScope;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -139,11 +140,7 @@ async fn send(core: &Arc<Core>, container: &Arc<Container>, signal: i32, scope: 
 /// The monitor is lost: whatever is left is in the cgroup, and nobody saw its exit status.
 pub(crate) async fn kill_by_cgroup(core: &Core, container: &Arc<Container>) {
     let cgroup = container.cell.get().cgroup.clone();
-    match blocking("killing a cgroup", move || {
-        pintle_runtime::cgroup::remove(&cgroup)
-    })
-    .await
-    {
+    match blocking("killing a cgroup", move || Handle::new(&cgroup)?.remove()).await {
         Ok(()) => container.note_exit(
             core,
             ExitRecord::unknown(crate::time::now(), "the container's monitor was lost"),

@@ -59,16 +59,18 @@ fn change_limits(core: &Core, container: &Container, change: &LinuxContainerReso
             });
         }
     }
-    apply(&record, &limits)?;
-    let remembered = remember(container, wanted).inspect_err(|_| {
+    let cgroup = Handle::new(&record.cgroup)?;
+    let change = cgroup.change(&limits)?;
+    for warning in &change.warnings {
+        tracing::warn!(container = record.id, warning, "a limit was passed over");
+    }
+    if let Err(failure) = remember(container, wanted) {
         // The record says what is in force: without it the limits go back.
-        let before = resources::to_oci(&record.resources, &core.node);
-        let undone = before.map_err(Error::from).and_then(|before| apply(&record, &before));
-        if let Err(error) = undone {
+        if let Err(error) = cgroup.undo(change) {
             tracing::warn!(container = container.id, %error, "limits that could not be recorded are in force");
         }
-    });
-    remembered?;
+        return Err(failure);
+    }
     if let Err(error) = note_in_spec(core, &record, &limits) {
         tracing::warn!(container = container.id, %error, "the container's spec shows its former limits");
     }
@@ -104,13 +106,6 @@ fn note_in_spec(core: &Core, record: &ContainerRecord, limits: &LinuxResources) 
     let new = path.with_extension("new");
     fs::write(&new, text).io("write", &new)?;
     fs::rename(&new, &path).io("write", &path)
-}
-
-fn apply(record: &ContainerRecord, limits: &LinuxResources) -> Result<()> {
-    for warning in Handle::new(&record.cgroup)?.change(limits)? {
-        tracing::warn!(container = record.id, warning, "a limit was passed over");
-    }
-    Ok(())
 }
 
 fn remember(container: &Container, resources: LinuxContainerResources) -> Result<()> {

@@ -58,7 +58,7 @@ pub(super) fn metrics(
     let (name, metadata) = (record.metadata().name, pod.metadata());
     let mut emitter = Emitter::new([
         name,
-        record.cgroup.clone(),
+        record.cgroup_path(),
         record.image_name.clone(),
         record.id.clone(),
         metadata.namespace,

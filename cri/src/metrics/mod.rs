@@ -92,15 +92,15 @@ pub fn collect(core: &Core) -> Result<Vec<PodSandboxMetrics>> {
         all.push(PodSandboxMetrics {
             pod_sandbox_id: pod.id.clone(),
             container_metrics: metrics.collect::<Vec<ContainerMetrics>>(),
-            metrics: network_metrics(core, &record, &network.unwrap_or_default()),
+            metrics: network_metrics(&record, &network.unwrap_or_default()),
         });
     }
     Ok(all)
 }
 
-fn network_metrics(core: &Core, pod: &PodRecord, interfaces: &[Interface]) -> Vec<Metric> {
+fn network_metrics(pod: &PodRecord, interfaces: &[Interface]) -> Vec<Metric> {
     let PodSandboxMetadata { name, namespace, .. } = pod.metadata();
-    let cgroup = pod_cgroup(core, &pod.id, &pod.cgroup_parent).unwrap_or_default();
+    let cgroup = pod_cgroup(&pod.id, &pod.cgroup_parent).unwrap_or_default();
     let empty = String::new;
     let mut emitter = Emitter::new([empty(), cgroup, empty(), empty(), namespace, name]);
     let mut add = |labels: &[&str], traffic: &Traffic, families: [&Family; 4]| {

@@ -44,7 +44,10 @@ async fn begin_monitor(core: &Arc<Core>, pod: &Arc<Pod>, plan: SandboxPlan) -> R
     let (monitor, events): (MonitorClient, Events) = MonitorClient::spawn(&options).await?;
     pod.set_monitor(Some(monitor.clone()));
     events::follow(core, pod, events);
-    let init_cgroup = plan.shared_pid.then(|| core.sandbox_cgroup(&record));
+    let init_cgroup = match plan.shared_pid {
+        true => Some(core.sandbox_cgroup(&record)?.oci),
+        false => None,
+    };
     monitor.setup_sandbox(setup(plan, init_cgroup)).await?;
     Ok(())
 }

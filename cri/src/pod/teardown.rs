@@ -126,6 +126,6 @@ async fn detach_network(core: &Arc<Core>, pod: &Pod) -> Result<()> {
 }
 
 fn remove_files(core: &Core, pod: &Pod) -> Result<()> {
-    pintle_runtime::cgroup::remove(&core.sandbox_cgroup(&pod.cell.get()))?;
+    core.remove_cgroups(&pod.cell.get())?;
     container::remove_tree(core.paths.pod(&pod.id).path())
 }

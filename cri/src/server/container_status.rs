@@ -89,7 +89,7 @@ fn info(core: &Core, record: &ContainerRecord) -> BTreeMap<String, String> {
     let info = serde_json::json!({
         "sandboxID": record.pod_id,
         "pid": record.pid,
-        "cgroup": record.cgroup,
+        "cgroup": record.cgroup_path(),
         "config": record.config,
         "runtimeSpec": runtime_spec,
     });

@@ -72,7 +72,7 @@ fn info(core: &Core, pod: &Pod, record: &PodRecord) -> BTreeMap<String, String> 
             "hostname": record.config.hostname,
             "annotations": record.config.annotations,
             "linux": {
-                "cgroupsPath": core.sandbox_cgroup(record),
+                "cgroupsPath": core.sandbox_cgroup(record).ok().map(|group| group.oci),
                 "namespaces": namespaces(core, record),
             },
         },

@@ -3,6 +3,12 @@
 use super::SpecError;
 use crate::proto::CgroupDriver;
 
+/// The field of a sandbox's config.
+const FIELD: &str = "cgroup_parent";
+
+/// Ends the names of slices.
+const SLICE: &str = ".slice";
+
 /// Begins the names of systemd scopes, so that an administrator knows whose they are.
 const SCOPE_PREFIX: &str = "pintle";
 
@@ -15,11 +21,10 @@ pub struct Placement {
     pub oci: String,
 }
 
-/// The cgroup that a sandbox's containers lie in: what its config names (`asked`), else one below `default`, which is for
-/// all such sandboxes; systemd's slices are shared by them.
+/// The cgroup that a sandbox's containers lie in: what its config names (`asked`), else one of its own below `default`.
 ///
 /// # Errors
-/// It leads elsewhere, or is no slice with the systemd driver.
+/// It leads elsewhere, or is of the other driver's form: the caller and this daemon don't agree on one.
 pub fn sandbox_parent(
     asked: &str,
     default: &str,
@@ -28,56 +33,66 @@ pub fn sandbox_parent(
 ) -> Result<String, SpecError> {
     let parent = match (asked, driver) {
         ("", CgroupDriver::Cgroupfs) => format!("{default}/{id}"),
-        ("", CgroupDriver::Systemd) if default.ends_with(".slice") => default.to_owned(),
-        // The driver was found out after the default was chosen.
-        ("", CgroupDriver::Systemd) => format!("{default}.slice"),
+        ("", CgroupDriver::Systemd) => {
+            // Without its end where the driver was found out after the default was chosen.
+            let stem = default.strip_suffix(".slice").unwrap_or(default);
+            let stem = stem.rsplit('/').next().unwrap_or(stem);
+            slice_path(&format!("{stem}-{id}.slice"))
+        }
         _ => asked.to_owned(),
     };
-    place(&parent, id, driver)?;
-    Ok(parent)
+    let why = match (driver, is_systemds(&parent)) {
+        (CgroupDriver::Systemd, false) => "with the systemd driver it must end in .slice",
+        (CgroupDriver::Cgroupfs, true) => "with the cgroupfs driver it can't be a slice of systemd's",
+        (CgroupDriver::Systemd, true) | (CgroupDriver::Cgroupfs, false) => {
+            return place(&parent, id).map(|_| parent);
+        }
+    };
+    Err(SpecError::invalid(FIELD, parent, why))
 }
 
-/// The cgroup of container `id`, or of the first process of the sandbox `id`, under `parent`, which is a path in cgroupfs
-/// syntax with either driver.
+/// The cgroup of container `id`, or of the first process of the sandbox `id`, under `parent`: a path in cgroupfs syntax
+/// with either driver, of which the last part tells the one that the sandbox was made with.
 ///
 /// # Errors
-/// As [`sandbox_parent`].
-pub fn place(parent: &str, id: &str, driver: CgroupDriver) -> Result<Placement, SpecError> {
+/// It leads elsewhere.
+pub fn place(parent: &str, id: &str) -> Result<Placement, SpecError> {
     let parts: Vec<&str> = parent.split('/').filter(|part| !part.is_empty()).collect();
     if let Some(bad) = parts
         .iter()
         .find(|part| matches!(**part, "." | "..") || part.contains('\0'))
     {
-        return Err(SpecError::invalid(
-            "cgroup_parent",
-            parent,
-            format!("{bad:?} is no cgroup"),
-        ));
+        return Err(SpecError::invalid(FIELD, parent, format!("{bad:?} is no cgroup")));
     }
     let parent = parts.iter().fold(String::new(), |path, part| path + "/" + part);
-    match (driver, parts.last()) {
-        (_, None) => Err(SpecError::invalid(
-            "cgroup_parent",
+    match parts.last() {
+        None => Err(SpecError::invalid(
+            FIELD,
             parent,
             "containers can't lie in the root",
         )),
-        (CgroupDriver::Cgroupfs, Some(_)) => {
+        Some(slice) if is_slice(slice) => Ok(Placement {
+            path: format!("{}/{SCOPE_PREFIX}-{id}.scope", slice_path(slice)),
+            oci: format!("{slice}:{SCOPE_PREFIX}:{id}"),
+        }),
+        Some(slice) if slice.ends_with(SLICE) => Err(SpecError::invalid(
+            FIELD,
+            parent,
+            "not the name of a slice: no part between its dashes may be empty",
+        )),
+        Some(_) => {
             let path = format!("{parent}/{id}");
             Ok(Placement {
                 oci: path.clone(),
                 path,
             })
         }
-        (CgroupDriver::Systemd, Some(slice)) if is_slice(slice) => Ok(Placement {
-            path: format!("{}/{SCOPE_PREFIX}-{id}.scope", slice_path(slice)),
-            oci: format!("{slice}:{SCOPE_PREFIX}:{id}"),
-        }),
-        (CgroupDriver::Systemd, Some(_)) => Err(SpecError::invalid(
-            "cgroup_parent",
-            parent,
-            "with the systemd driver it must end in .slice",
-        )),
     }
+}
+
+/// Whether systemd makes the cgroups under a parent that was found good.
+pub fn is_systemds(parent: &str) -> bool {
+    parent.trim_end_matches('/').ends_with(SLICE)
 }
 
 /// Dashes in a slice's name separate the slices it lies in, none of which is without a name.
@@ -101,24 +116,20 @@ mod tests {
 
     #[test]
     fn cgroupfs_takes_the_parent_as_it_is() {
-        let placed = place("/kubepods/burstable/pod1/", "abc", CgroupDriver::Cgroupfs).unwrap();
+        let placed = place("/kubepods/burstable/pod1/", "abc").unwrap();
         assert_eq!(placed.path, "/kubepods/burstable/pod1/abc");
         assert_eq!(placed.oci, placed.path);
-        assert_eq!(place("a", "b", CgroupDriver::Cgroupfs).unwrap().path, "/a/b");
-        assert_eq!(
-            place("/a.slice", "b", CgroupDriver::Cgroupfs).unwrap().path,
-            "/a.slice/b"
-        );
+        assert_eq!(place("a", "b").unwrap().path, "/a/b");
     }
 
     #[test]
     fn systemd_has_scopes_in_slices() {
         let parent = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice";
-        let placed = place(parent, "abc", CgroupDriver::Systemd).unwrap();
+        let placed = place(parent, "abc").unwrap();
         assert_eq!(placed.path, format!("{parent}/pintle-abc.scope"));
         assert_eq!(placed.oci, "kubepods-burstable-pod1_2.slice:pintle:abc");
         assert_eq!(
-            place("/test.slice", "b", CgroupDriver::Systemd).unwrap().path,
+            place("/test.slice", "b").unwrap().path,
             "/test.slice/pintle-b.scope"
         );
     }
@@ -131,8 +142,8 @@ mod tests {
             "/pintle/id"
         );
         assert_eq!(
-            parent("", "/pintle.slice", CgroupDriver::Systemd).unwrap(),
-            "/pintle.slice"
+            parent("", "/a.slice/a-b.slice", CgroupDriver::Systemd).unwrap(),
+            "/a.slice/a-b.slice/a-b-id.slice"
         );
         assert_eq!(
             parent("/kubepods/p", "/pintle", CgroupDriver::Cgroupfs).unwrap(),
@@ -140,7 +151,7 @@ mod tests {
         );
         assert_eq!(
             parent("", "/pintle", CgroupDriver::Systemd).unwrap(),
-            "/pintle.slice"
+            "/pintle.slice/pintle-id.slice"
         );
         assert!(parent("/kubepods/p", "/pintle.slice", CgroupDriver::Systemd).is_err());
         assert!(parent("/kubepods/../..", "/pintle", CgroupDriver::Cgroupfs).is_err());
@@ -148,11 +159,34 @@ mod tests {
 
     #[test]
     fn parents_that_lead_elsewhere_are_refused() {
-        for parent in ["/a/../b", "/a/./b", "", "/", "/a\0"] {
-            assert!(place(parent, "c", CgroupDriver::Cgroupfs).is_err(), "{parent}");
+        for parent in [
+            "/a/../b",
+            "/a/./b",
+            "",
+            "/",
+            "/a\0",
+            "/-.slice",
+            "/a--b.slice",
+            "/.slice",
+        ] {
+            assert!(place(parent, "c").is_err(), "{parent}");
         }
-        for parent in ["/a", "/-.slice", "/a--b.slice", "/.slice"] {
-            assert!(place(parent, "c", CgroupDriver::Systemd).is_err(), "{parent}");
-        }
+    }
+
+    #[test]
+    fn the_other_drivers_form_is_refused_and_named() {
+        let refused = |asked, driver| {
+            sandbox_parent(asked, "/pintle", "id", driver)
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            refused("/kubepods/pod1", CgroupDriver::Systemd),
+            "cgroup_parent \"/kubepods/pod1\": with the systemd driver it must end in .slice"
+        );
+        assert_eq!(
+            refused("/kubepods.slice/kubepods-pod1.slice/", CgroupDriver::Cgroupfs),
+            "cgroup_parent \"/kubepods.slice/kubepods-pod1.slice/\": with the cgroupfs driver it can't be a slice of systemd's"
+        );
     }
 }

@@ -63,7 +63,7 @@ pub struct ContainerSpec {
     pub user: LinuxContainerUser,
     /// Which seccomp profile applies.
     pub seccomp: Seccomp,
-    /// The container's cgroup, below the root of each hierarchy.
+    /// The container's cgroup: a path below the root of each hierarchy, or `slice:prefix:name`.
     pub cgroup: String,
     /// The signal that stops it.
     pub stop_signal: i32,
@@ -88,7 +88,7 @@ pub fn container_spec(input: &SpecInput<'_>) -> Result<ContainerSpec, SpecError>
         .and_then(|l| l.resources.clone())
         .unwrap_or_default();
     let user = user::identity(security, input.image.config, input.users)?;
-    let cgroup = cgroups::place(input.sandbox.cgroup_parent, input.id, input.node.cgroup_driver)?;
+    let cgroup = cgroups::place(input.sandbox.cgroup_parent, input.id)?;
     let labels = selinux::labels(input, privileged)?;
     let mounts = mounts::mounts(input, privileged, security.readonly_rootfs)?;
     let process = process(input, &user, &resources, labels.as_ref())?;
@@ -113,7 +113,7 @@ pub fn container_spec(input: &SpecInput<'_>) -> Result<ContainerSpec, SpecError>
         spec,
         user: user.to_status(),
         seccomp: security::seccomp(security, privileged, input.settings)?,
-        cgroup: cgroup.path,
+        cgroup: cgroup.oci,
         stop_signal: signal::resolve(input.config, input.image.config)?,
         resources,
         relabel: mounts.relabel,

@@ -143,7 +143,7 @@ fn pod_stats(core: &Core, pod: &Arc<Pod>, network: Option<Vec<Interface>>) -> pr
     let record = pod.cell.get();
     let containers = containers(core, &core.containers_of(&pod.id));
     // A pod without containers may have no cgroup yet.
-    let stats = pod_cgroup(core, &pod.id, &record.cgroup_parent)
+    let stats = pod_cgroup(&pod.id, &record.cgroup_parent)
         .and_then(|path| pod.group.stats(&core.kept, &path, Depth::Usage))
         .inspect_err(|error| tracing::warn!(pod = pod.id, %error, "no statistics"))
         .unwrap_or_default()
@@ -176,8 +176,8 @@ fn pod_stats(core: &Core, pod: &Arc<Pod>, network: Option<Vec<Interface>>) -> pr
 ///
 /// # Errors
 /// [`Error::Spec`] for a parent that leads elsewhere, which RunPodSandbox refuses.
-pub(crate) fn pod_cgroup(core: &Core, pod: &str, parent: &str) -> Result<String> {
-    let inside = cgroups::place(parent, pod, core.node.cgroup_driver).map_err(Error::from)?;
+pub(crate) fn pod_cgroup(pod: &str, parent: &str) -> Result<String> {
+    let inside = cgroups::place(parent, pod).map_err(Error::from)?;
     let above = Path::new(&inside.path).parent().unwrap_or(Path::new("/"));
     Ok(above.display().to_string())
 }

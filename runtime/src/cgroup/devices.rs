@@ -151,19 +151,57 @@ impl Rule {
             Some(Kind::Char) => &['c'],
         };
         let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
-        let access: String = [
-            (self.access.read, 'r'),
-            (self.access.write, 'w'),
-            (self.access.mknod, 'm'),
-        ]
-        .iter()
-        .filter_map(|(set, letter)| set.then_some(*letter))
-        .collect();
+        let access = self.access.letters();
         kinds
             .iter()
             .map(|kind| format!("{kind} {}:{} {access}", number(self.major), number(self.minor)))
             .collect()
     }
+
+    /// What says this to systemd's `DeviceAllow` (systemd.resource-control(5)): a node that need not exist, or all of a
+    /// driver's by its name in `known`, which is `/proc/devices`. Nothing, where it can't be said.
+    pub(super) fn systemd_lines(&self, known: &str) -> Vec<(String, String)> {
+        let kinds: &[Kind] = match &self.kind {
+            None => &[Kind::Block, Kind::Char],
+            Some(kind) => std::slice::from_ref(kind),
+        };
+        let named = |kind: Kind| {
+            let word = match kind {
+                Kind::Block => "block",
+                Kind::Char => "char",
+            };
+            match (self.major, self.minor) {
+                (Some(major), Some(minor)) => Some(format!("/dev/{word}/{major}:{minor}")),
+                (Some(major), None) => Some(format!("{word}-{}", driver(known, kind, major)?)),
+                (None, None) => Some(format!("{word}-*")),
+                (None, Some(_)) => None,
+            }
+        };
+        let names = kinds.iter().filter_map(|kind| named(*kind));
+        names.map(|name| (name, self.access.letters())).collect()
+    }
+}
+
+impl Access {
+    fn letters(self) -> String {
+        [(self.read, 'r'), (self.write, 'w'), (self.mknod, 'm')]
+            .iter()
+            .filter_map(|(set, letter)| set.then_some(*letter))
+            .collect()
+    }
+}
+
+/// The name of the driver that has a major number, of `/proc/devices` (proc_devices(5)).
+fn driver(known: &str, kind: Kind, major: u32) -> Option<&str> {
+    let (chars, blocks) = known.split_once("Block devices:")?;
+    let part = match kind {
+        Kind::Char => chars,
+        Kind::Block => blocks,
+    };
+    part.lines().find_map(|line| {
+        let (number, name) = line.trim().split_once(' ')?;
+        (number.parse() == Ok(major)).then_some(name)
+    })
 }
 
 #[cfg(test)]
@@ -186,6 +224,17 @@ mod tests {
         assert!(!rules[0].allow);
         assert_eq!(rules[1].v1_lines(), ["c 10:229 rw"]);
         assert!(rules.iter().any(|r| r.allow && r.v1_lines() == ["c 1:3 rwm"]));
+    }
+
+    #[test]
+    fn systemd_knows_drivers_by_name() {
+        let known = "Character devices:\n  1 mem\n136 pts\n\nBlock devices:\n  8 sd\n136 other\n";
+        let lines: Vec<_> = standard().flat_map(|rule| rule.systemd_lines(known)).collect();
+        let says = |name: &str, access: &str| lines.contains(&(name.to_owned(), access.to_owned()));
+        assert!(says("char-*", "m") && says("block-*", "m"));
+        assert!(says("/dev/char/1:3", "rwm") && says("char-pts", "rwm"));
+        // without the list nothing is made up
+        assert!(standard().last().unwrap().systemd_lines("").is_empty());
     }
 
     #[test]

@@ -5,16 +5,19 @@
 //! thread that writes itself to v1's `tasks`, which for a process of one thread comes to the same, and clone3 with
 //! `CLONE_INTO_CGROUP`, which only cgroup2 trees have.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 
 use super::hierarchy::{Hierarchy, hierarchies};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 /// A group's open doors. Whoever holds them can enter, whatever its own privileges are.
 #[derive(Debug)]
@@ -47,6 +50,21 @@ impl Entry {
         Ok(entry)
     }
 
+    /// As [`Entry::open`], but in the cgroup2 tree that of the group in which a process is: this one, or one below.
+    pub(super) fn open_beside(path: &Path, pid: Pid) -> Result<Self> {
+        let mut entry = Self::open(path)?;
+        let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
+        let text = fs::read_to_string(&file).path("read", &file)?;
+        let place = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        let place = place.map(Path::new).filter(|place| place.starts_with(path));
+        let tree = hierarchies().iter().find(|hierarchy| hierarchy.v2);
+        let (Some(place), Some(tree)) = (place, tree) else {
+            return Err(Error::io("find the group of the init below", path, Errno::EBUSY));
+        };
+        entry.tree = Some(open_folder(&tree.mount.join(place))?);
+        Ok(entry)
+    }
+
     /// What clone3 needs for a child to be born inside, on hosts with a cgroup2 tree.
     pub(crate) fn tree(&self) -> Option<BorrowedFd<'_>> {
         self.tree.as_ref().map(AsFd::as_fd)
@@ -59,6 +77,17 @@ impl Entry {
             file.write_all(b"0").path("join cgroup", path)?;
         }
         Ok(())
+    }
+
+    /// As [`Entry::enter`], for one who was not born in the cgroup2 tree: there it is moved, which takes long.
+    pub(crate) fn enter_all(&self) -> Result<()> {
+        self.enter()?;
+        let Some(tree) = &self.tree else { return Ok(()) };
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = openat(tree, "cgroup.procs", flags, Mode::empty()).path("open", "cgroup.procs")?;
+        File::from(file)
+            .write_all(b"0")
+            .path("join cgroup", "cgroup.procs")
     }
 }
 

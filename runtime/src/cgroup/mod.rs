@@ -12,26 +12,32 @@ mod devices;
 mod entry;
 mod file;
 mod hierarchy;
+mod oom;
 mod remove;
 mod stats;
+mod systemd;
 mod update;
 mod v1;
 mod v2;
 
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
 pub(crate) use entry::Entry;
 pub use hierarchy::{Hierarchy, Mode, detect, hierarchies};
+pub use oom::OomWatch;
 pub use stats::{
     Cpu, Depth, Device, Hugetlb, Memory, Pids, Pressure, Psi, Reader, Stall, Stats, Swap, Throttling,
 };
 
-pub use update::ControlFile;
+pub use systemd::is_booted as systemd_is_booted;
+pub use update::{Change, ControlFile};
 
 use crate::error::{Error, Result};
+use systemd::Scope;
 
 /// What a container needs of its cgroup. `path` is always relative to the hierarchies' roots.
 pub trait Manager {
@@ -52,8 +58,10 @@ pub trait Manager {
     fn processes(&self, path: &Path) -> Result<Vec<Pid>>;
     /// What the group and those below it have used.
     fn stats(&self, of: &mut Reader, depth: Depth) -> Result<Stats>;
-    /// How many processes of the group itself the kernel has killed for lack of memory.
-    fn oom_kills(&self, path: &Path) -> u64;
+    /// How many processes of the group itself the kernel has killed for lack of memory. None: there is no such group.
+    fn oom_kills(&self, path: &Path) -> Option<u64>;
+    /// As [`Manager::oom_kills`], with the groups below and those that were there. None: nobody counts them.
+    fn oom_kills_below(&self, path: &Path) -> Option<u64>;
     /// Stops or resumes all processes.
     fn freeze(&self, path: &Path, frozen: bool) -> Result<()>;
     /// Whether it is stopped.
@@ -78,21 +86,55 @@ pub fn create(path: &str) -> Result<()> {
 }
 
 /// Kills what runs in a group, removes it with all below it, and the parents that were made for it and are
-/// empty. A group that doesn't exist is fine.
-pub fn remove(path: &str) -> Result<()> {
-    remove::remove(manager(), &checked(path)?)
+/// empty. A group that doesn't exist is fine. One of systemd's is forgotten by systemd when this returns.
+pub fn remove(name: &str) -> Result<()> {
+    let handle = Handle::new(name)?;
+    handle.remove()?;
+    match &handle.scope {
+        Some(scope) => systemd::stop(&scope.name),
+        None => Ok(()),
+    }
+}
+
+/// As [`remove`] for a slice of systemd's, by its path.
+pub fn remove_slice(path: &str) -> Result<()> {
+    let path = checked(path)?;
+    let name = systemd::slice_at(&path)
+        .ok_or_else(|| Error::invalid("slice", format!("{path:?} is not the place of a slice")))?;
+    remove::remove(manager(), &path)?;
+    systemd::stop(name)
 }
 
 /// A container's group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handle {
     path: PathBuf,
+    /// The unit that systemd makes it as; without one it is made here.
+    scope: Option<Scope>,
 }
 
 impl Handle {
-    /// The group at `path`; nothing is made.
-    pub fn new(path: &str) -> Result<Self> {
-        Ok(Self { path: checked(path)? })
+    /// The group of this name, a path or systemd's `slice:prefix:name`; nothing is made.
+    pub fn new(name: &str) -> Result<Self> {
+        let scope = Scope::parse(name)?;
+        let path = match &scope {
+            Some(scope) => scope.path(),
+            None => checked(name)?,
+        };
+        Ok(Self { path, scope })
+    }
+
+    /// The name by which [`Handle::new`] finds it again.
+    pub fn name(&self) -> &Path {
+        match &self.scope {
+            Some(scope) => Path::new(scope.text()),
+            None => &self.path,
+        }
+    }
+
+    /// Whether systemd makes it, as a process is put in.
+    pub fn is_systemds(&self) -> bool {
+        self.scope.is_some()
     }
 
     /// Refuses a group that is in use or frozen. One that doesn't exist, or is empty, will do.
@@ -115,9 +157,32 @@ impl Handle {
         Ok(())
     }
 
-    /// Makes it.
+    /// Makes it; one of systemd's is made when a process is [admitted](Handle::admit).
     pub(crate) fn create(&self) -> Result<()> {
         manager().create(&self.path)
+    }
+
+    /// Puts a process in from outside, and has systemd make the group for it where it is systemd's. Either takes long.
+    pub(crate) fn admit(&self, pid: Pid, resources: &LinuxResources) -> Result<()> {
+        let Some(scope) = &self.scope else {
+            return self.join(pid);
+        };
+        systemd::start(scope, pid, resources)?;
+        // made anywhere else it would hold nothing, and limit nothing
+        if !manager().folders(&self.path).iter().any(|folder| folder.is_dir()) {
+            return Err(Error::io(
+                "find the group that systemd made at",
+                &self.path,
+                Errno::ENOENT,
+            ));
+        }
+        // systemd keeps to its own hierarchies on v1, and to its own controllers on v2
+        self.create()?;
+        self.limit_devices(resources)?;
+        match detect() {
+            Mode::V1 => self.join(pid),
+            Mode::V2 => Ok(()),
+        }
     }
 
     /// Sets which devices may be used in it. To be done before a process joins that makes nodes: for a moment v1 forbids
@@ -138,7 +203,12 @@ impl Handle {
 
     /// How many of its processes the kernel has killed for lack of memory.
     pub fn oom_kills(&self) -> u64 {
-        manager().oom_kills(&self.path)
+        manager().oom_kills(&self.path).unwrap_or(0)
+    }
+
+    /// Begins to watch for such kills, to be asked when its init has ended.
+    pub fn oom_watch(&self) -> OomWatch {
+        OomWatch::begin(self)
     }
 
     /// What the group and those below it have used.
@@ -154,7 +224,7 @@ impl Handle {
         Reader::new(&self.path)
     }
 
-    /// Kills what is inside and removes the group, see [`remove`].
+    /// Kills what is inside and removes the group, see [`remove`]; systemd isn't waited for, which finds it gone.
     pub fn remove(&self) -> Result<()> {
         remove::remove(manager(), &self.path)
     }
@@ -174,8 +244,22 @@ impl Handle {
         Entry::open(&self.path)
     }
 
+    /// As [`Handle::entry`], but in the cgroup2 tree beside a process below: a group that has handed controllers down
+    /// takes in no processes itself.
+    pub(crate) fn entry_beside(&self, pid: Pid) -> Result<Entry> {
+        Entry::open_beside(&self.path, pid)
+    }
+
+    /// Sets the limits of a group whose init waits to be started. Less memory than it needs itself is refused, before
+    /// the kernel kills it for that. Returns warnings.
+    pub(crate) fn limit(&self, resources: &LinuxResources) -> Result<Vec<String>> {
+        manager().make_room(&self.path, resources)?;
+        self.update(resources)
+    }
+
     /// Sets or changes limits other than devices; what isn't given stays. Returns warnings.
     pub fn update(&self, resources: &LinuxResources) -> Result<Vec<String>> {
+        self.tell_systemd(resources)?;
         manager().apply(&self.path, resources)
     }
 
@@ -184,8 +268,25 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::HalfDone`] where not even the former limits could be set again.
-    pub fn change(&self, resources: &LinuxResources) -> Result<Vec<String>> {
-        update::update(manager(), &self.path, resources)
+    pub fn change(&self, resources: &LinuxResources) -> Result<Change> {
+        let tell = |resources: &LinuxResources| self.tell_systemd(resources);
+        update::update(manager(), &self.path, resources, &tell)
+    }
+
+    /// Sets the limits again that were in force before a change, also where there were none.
+    ///
+    /// # Errors
+    /// [`Error::NotUndone`] names those that could not be set.
+    pub fn undo(&self, change: Change) -> Result<()> {
+        change.undo(&|resources| self.tell_systemd(resources))
+    }
+
+    /// Whether this is a matter of systemd's, which then knows.
+    fn tell_systemd(&self, resources: &LinuxResources) -> Result<bool> {
+        match &self.scope {
+            Some(scope) => systemd::limit(scope, resources).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Stops or resumes all processes.

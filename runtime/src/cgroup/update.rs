@@ -32,19 +32,60 @@ impl ControlFile {
     }
 }
 
-/// Applies limits; a failure leaves those that were.
-pub(super) fn update(manager: &dyn Manager, path: &Path, resources: &LinuxResources) -> Result<Vec<String>> {
+/// A change that was made.
+#[derive(Debug)]
+pub struct Change {
+    /// What could not be done but may be done without, for the log.
+    pub warnings: Vec<String>,
+    before: Vec<(ControlFile, String)>,
+}
+
+/// Tells whoever else writes the files, too, and less exactly. Whether there is somebody.
+pub(super) type Tell<'a> = &'a dyn Fn(&LinuxResources) -> Result<bool>;
+
+/// Applies limits; a failure leaves those that were. Where another has been told they are applied once more.
+pub(super) fn update(
+    manager: &dyn Manager,
+    path: &Path,
+    resources: &LinuxResources,
+    tell: Tell<'_>,
+) -> Result<Change> {
     let before = values(manager.control_files(path, resources));
     manager.make_room(path, resources)?;
-    manager
+    let applied = manager
         .apply(path, resources)
-        .map_err(|cause| match put_back(before) {
+        .and_then(|warnings| match tell(resources)? {
+            true => manager.apply(path, resources),
+            false => Ok(warnings),
+        });
+    match applied {
+        Ok(warnings) => Ok(Change { warnings, before }),
+        Err(cause) => Err(match put_back(before) {
             left if left.is_empty() => cause,
             left => Error::HalfDone {
                 cause: Box::new(cause),
                 left,
             },
-        })
+        }),
+    }
+}
+
+impl Change {
+    pub(super) fn undo(self, tell: Tell<'_>) -> Result<()> {
+        // the values that v2's files have are what `unified` takes
+        let former = self
+            .before
+            .iter()
+            .map(|(control, value)| (control.name.clone(), value.clone()));
+        let mut resources = LinuxResources::default();
+        resources.set_unified(Some(former.collect()));
+        // written last, it is exact; a limit that the other has kept is one too many there, and not here
+        let told = tell(&resources);
+        match put_back(self.before) {
+            left if left.is_empty() => told.map(drop),
+            left => Err(Error::NotUndone(left)),
+        }
+    }
 }
 
 /// What the files say. One that doesn't exist can't be changed either.
@@ -105,6 +146,20 @@ mod tests {
         fs::write(path("a"), "9").unwrap();
         assert!(put_back(before.clone()).is_empty());
         assert_eq!(fs::read_to_string(path("a")).unwrap().trim(), "1");
+
+        let told = std::cell::RefCell::new(None);
+        let tell = |resources: &LinuxResources| {
+            *told.borrow_mut() = resources.unified().clone();
+            Ok(true)
+        };
+        fs::write(path("b"), "8").unwrap();
+        let change = Change {
+            warnings: Vec::new(),
+            before: before.clone(),
+        };
+        change.undo(&tell).unwrap();
+        assert_eq!(fs::read_to_string(path("b")).unwrap().trim(), "2");
+        assert_eq!(told.take().unwrap()["a"], "1");
 
         fs::remove_file(path("b")).unwrap();
         assert!(

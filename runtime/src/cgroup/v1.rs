@@ -99,10 +99,12 @@ impl Manager for V1 {
         stats::read(of, depth)
     }
 
-    fn oom_kills(&self, path: &Path) -> u64 {
-        v1_folder("memory", path)
-            .and_then(|folder| file::counter(&folder, "memory.oom_control", "oom_kill"))
-            .unwrap_or(0)
+    fn oom_kills(&self, path: &Path) -> Option<u64> {
+        v1_folder("memory", path).and_then(|folder| file::counter(&folder, "memory.oom_control", "oom_kill"))
+    }
+
+    fn oom_kills_below(&self, _: &Path) -> Option<u64> {
+        None // v1 counts each group's alone
     }
 
     fn freeze(&self, path: &Path, frozen: bool) -> Result<()> {

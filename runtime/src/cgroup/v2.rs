@@ -13,6 +13,7 @@ use super::hierarchy::{ROOT, hierarchies};
 use super::{ControlFile, Depth, Manager, Reader, Stats, devices, file, remove};
 use crate::error::Result;
 
+pub(super) use resources::{io_weight, swap_max, weight_of_shares};
 pub(super) use stats::read_pressure;
 
 pub(super) struct V2;
@@ -54,12 +55,15 @@ impl Manager for V2 {
         stats::read(of, depth)
     }
 
-    fn oom_kills(&self, path: &Path) -> u64 {
+    fn oom_kills(&self, path: &Path) -> Option<u64> {
         let folder = mount().join(path);
         // before Linux 5.2 there are only the counters that include the groups below
         file::counter(&folder, "memory.events.local", "oom_kill")
             .or_else(|| file::counter(&folder, "memory.events", "oom_kill"))
-            .unwrap_or(0)
+    }
+
+    fn oom_kills_below(&self, path: &Path) -> Option<u64> {
+        file::counter(&mount().join(path), "memory.events", "oom_kill")
     }
 
     fn freeze(&self, path: &Path, frozen: bool) -> Result<()> {

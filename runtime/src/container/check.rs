@@ -4,13 +4,17 @@ use std::path::Path;
 
 use oci_spec::runtime::{Process, Spec};
 
-use super::Options;
+use super::{Cgroups, Options};
+use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::process;
 use crate::rootfs::mount_label;
 
 /// A configuration of more than this many bytes is a mistake or an attack.
 const MAX_CONFIG: u64 = 16 << 20;
+
+/// Begins the name of a scope if the specification names none.
+const SCOPE_PREFIX: &str = "pintle";
 
 /// Reads and checks the bundle's configuration.
 pub(super) fn load(options: &Options) -> Result<Spec> {
@@ -100,18 +104,27 @@ fn unsupported(field: &str, what: &str) -> Error {
     Error::invalid(field, format!("{what} is not supported"))
 }
 
-/// The cgroup's path: that of the specification, or one named like the container.
-pub(super) fn cgroup_path(spec: &Spec, id: &str) -> Result<String> {
+/// The cgroup: that of the specification, or one named like the container.
+pub(super) fn cgroup(spec: &Spec, options: &Options) -> Result<cgroup::Handle> {
+    const FIELD: &str = "linux.cgroupsPath";
     let given = spec.linux().as_ref().and_then(|l| l.cgroups_path().as_deref());
-    let path = given
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new(id));
-    let path = path
-        .to_str()
-        .ok_or_else(|| Error::invalid("linux.cgroupsPath", "is not UTF-8"))?;
-    // slice:prefix:name
-    if path.split(':').count() == 3 && !path.starts_with('/') {
-        return Err(unsupported("linux.cgroupsPath", "the systemd form"));
+    let given = given.filter(|p| !p.as_os_str().is_empty()).map(Path::to_str);
+    let id = &options.id;
+    let handle = match (given, options.cgroups) {
+        (Some(None), _) => return Err(Error::invalid(FIELD, "is not UTF-8")),
+        (Some(Some(name)), _) => cgroup::Handle::new(name)?,
+        (None, Cgroups::Systemd) => cgroup::Handle::new(&format!(":{SCOPE_PREFIX}:{id}"))?,
+        (None, _) => cgroup::Handle::new(id)?,
+    };
+    match (options.cgroups, handle.is_systemds()) {
+        (Cgroups::Systemd, false) => Err(Error::invalid(
+            FIELD,
+            "systemd's groups are named as \"slice:prefix:name\", and this is a path",
+        )),
+        (Cgroups::Files, true) => Err(Error::invalid(
+            FIELD,
+            "\"slice:prefix:name\" is a group of systemd's, which was not asked for",
+        )),
+        _ => Ok(handle),
     }
-    Ok(path.to_owned())
 }

@@ -29,7 +29,7 @@ use crate::rootfs::open_proc;
 use crate::seccomp::Filter;
 use crate::sys::cred::become_root;
 use crate::sys::fd::close_but_preserved;
-use crate::sys::process::{Forked, clone, exit_now, fork, fork_into, pidfd_open, setns, wait};
+use crate::sys::process::{Forked, clone, exit_now, fork, fork_into, pid_of, pidfd_open, setns, wait};
 
 /// Runs a process in a container; returns once its program runs, or with why it can't, and then nothing is left.
 ///
@@ -72,11 +72,13 @@ impl Entering {
         // read here once, so that no child has to
         cgroup::hierarchies();
         let (ours, theirs) = Channel::pair()?;
-        let entry = target.cgroup.entry()?;
-        let born_inside = match entry.tree() {
-            Some(tree) => fork_into(tree).call("clone into cgroup")?,
-            None => None,
-        };
+        let mut entry = target.cgroup.entry()?;
+        let mut born_inside = entry.tree().map(fork_into);
+        if matches!(born_inside, Some(Err(Errno::EBUSY))) {
+            entry = target.cgroup.entry_beside(pid_of(target.init_pidfd)?)?;
+            born_inside = entry.tree().map(fork_into);
+        }
+        let born_inside = born_inside.transpose().call("clone into cgroup")?.flatten();
         let in_tree = born_inside.is_some() || entry.tree().is_none();
         let stage = match born_inside.map_or_else(fork, Ok).call("fork")? {
             Forked::Parent(pid) => pid,
@@ -263,7 +265,7 @@ impl Stage<'_> {
         process::set_affinity(process, Affinity::Initial)?;
         match entry {
             Some(entry) => entry.enter()?,
-            None => target.cgroup.join(Pid::from_raw(0))?,
+            None => join(target)?,
         }
         process::set_affinity(process, Affinity::Final)?;
         let keep = [
@@ -310,6 +312,17 @@ impl Stage<'_> {
                 exit_now(1);
             }
         }
+    }
+}
+
+/// Moves this process into the container's cgroup.
+fn join(target: &ExecTarget<'_>) -> Result<()> {
+    match target.cgroup.join(Pid::from_raw(0)) {
+        Err(e) if e.errno() == Some(Errno::EBUSY) => target
+            .cgroup
+            .entry_beside(pid_of(target.init_pidfd)?)?
+            .enter_all(),
+        other => other,
     }
 }
 

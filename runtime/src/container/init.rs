@@ -106,12 +106,13 @@ impl Init<'_> {
         let mut root = Builder::new(self.spec, sources, self.options.overlay.as_ref(), in_userns)?;
         let own_cgroup = self.plan.is_new(LinuxNamespaceType::Cgroup);
         root.mount_all(Some(self.cgroup.path()), own_cgroup, || gate.pass())?;
+        // v1's limits on devices forbid to make any while they are being set
+        gate.pass()?;
         root.make_devices()?;
         let stdio = self.open_console(&root, process)?;
         root.ensure_cwd(process.cwd())?;
         self.name_host()?;
         self.write_sysctls()?;
-        gate.pass()?;
         if let Some(hooks) = self.hooks {
             // nothing of ours is theirs
             cloexec_from(3).call("close_range")?;

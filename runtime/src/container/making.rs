@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::ended::Ended;
-use super::prepare::{Parts, Progress, ended};
+use super::prepare::{Parts, Progress};
 use super::{InitStdio, Options, Prepared, stage};
 use crate::cgroup;
 use crate::channel::Channel;
@@ -100,22 +100,25 @@ impl Making {
         let (Some(stage), Some(outcome)) = (&self.stage_ended, &self.outcome) else {
             return false;
         };
-        self.progress.init = self.progress.init.or_else(|| self.channel.pending_init());
         if outcome.is_ok() && self.is_init_alive() {
             return true;
         }
         if outcome.is_ok() {
-            self.outcome = Some(Err(ended(stage.clone())));
+            self.outcome = Some(Err(self.progress.ended(stage)));
         }
-        // if it lives, its end brings us here again
+        let others_ended = self.progress.drain(&self.channel);
+        // if it lives, its end brings us here again, as does that of whoever else still reports
         self.kill_init();
-        !self.is_init_alive()
+        others_ended && !self.is_init_alive()
     }
 
     /// What came of it.
     pub fn finish(mut self) -> Result<Prepared> {
         let stage = self.stage_ended.take().unwrap_or_default();
-        let outcome = self.outcome.take().unwrap_or_else(|| Err(ended(stage.clone())));
+        let outcome = self
+            .outcome
+            .take()
+            .unwrap_or_else(|| Err(self.progress.ended(&stage)));
         match outcome.and_then(|()| self.progress.finish(&stage)) {
             Ok(parts) => Ok(self.into_prepared(parts)),
             Err(e) => {
@@ -134,6 +137,7 @@ impl Making {
             pidfd: parts.pidfd,
             start: self.channel.into_fd(),
             console: self.progress.console,
+            oom_watch: parts.cgroup.oom_watch(),
             cgroup: parts.cgroup,
             namespaces: self.progress.namespaces,
             terminal_newlines: self.terminal_newlines,

@@ -72,6 +72,20 @@ pub struct Options {
     pub preserve_fds: u32,
     /// Move the root onto the old one instead of pivoting, which a root on a ramdisk doesn't allow.
     pub no_pivot: bool,
+    /// Who makes the cgroup.
+    pub cgroups: Cgroups,
+}
+
+/// Who makes a container's cgroup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Cgroups {
+    /// As `linux.cgroupsPath` says by its form.
+    #[default]
+    ByName,
+    /// Ourselves; a group of systemd's is refused.
+    Files,
+    /// systemd; a path is refused.
+    Systemd,
 }
 
 impl From<&CreateContainer> for Options {
@@ -85,6 +99,7 @@ impl From<&CreateContainer> for Options {
             terminal_newlines: true,
             preserve_fds: 0,
             no_pivot: false,
+            cgroups: Cgroups::ByName,
         }
     }
 }
@@ -102,6 +117,8 @@ pub struct Prepared {
     pub console: Option<OwnedFd>,
     /// Its cgroup.
     pub cgroup: cgroup::Handle,
+    /// Tells whether the kernel has killed its processes for lack of memory.
+    pub oom_watch: cgroup::OomWatch,
     /// `CLONE_NEW*` of the namespaces that an exec has to join.
     pub namespaces: i32,
     /// As [`Options::terminal_newlines`].

@@ -51,13 +51,6 @@ pub fn start_over(connection: OwnedFd) -> Result<()> {
     outcome_of_exec(&channel)
 }
 
-pub(super) fn ended(status: String) -> Error {
-    Error::Ended {
-        what: "container set-up",
-        status,
-    }
-}
-
 /// Lets the init of a prepared container go; returns once its program runs, or with why it can't.
 pub fn start(prepared: &mut Prepared) -> Result<()> {
     let channel = release(prepared)?;
@@ -138,6 +131,8 @@ fn exec_outcome(received: Option<(Report, Vec<OwnedFd>)>) -> Result<()> {
 pub(super) struct Progress {
     cgroup: Option<cgroup::Handle>,
     pub(super) namespaces: i32,
+    /// `linux.resources.memory.limit`
+    memory: Option<i64>,
     pub(super) init: Option<Pid>,
     pub(super) console: Option<OwnedFd>,
     pub(super) hooks: Option<hooks::Plan>,
@@ -171,9 +166,14 @@ impl Progress {
 
     pub(super) fn take_in(&mut self, report: Report, fds: Vec<OwnedFd>) -> Result<()> {
         match report {
-            Report::Begun { cgroup, namespaces } => {
+            Report::Begun {
+                cgroup,
+                namespaces,
+                memory,
+            } => {
                 self.cgroup = Some(cgroup::Handle::new(&cgroup)?);
                 self.namespaces = namespaces;
+                self.memory = memory;
             }
             Report::Hooks {} => {
                 let file = fds.into_iter().next().map(File::from);
@@ -196,7 +196,7 @@ impl Progress {
 
     pub(super) fn finish(&self, stage: &str) -> Result<Parts> {
         if !self.is_complete() {
-            return Err(ended(stage.to_owned()));
+            return Err(self.ended(stage));
         }
         match (self.init, &self.cgroup) {
             (Some(pid), Some(cgroup)) => {
@@ -211,10 +211,42 @@ impl Progress {
         }
     }
 
+    /// Why it ended before it was complete.
+    pub(super) fn ended(&self, stage: &str) -> Error {
+        match (self.memory, &self.cgroup) {
+            (Some(limit), Some(cgroup)) if cgroup.oom_kills() > 0 => Error::invalid(
+                "linux.resources.memory.limit",
+                format!(
+                    "{limit} is too little for the container to be made: the kernel has killed it for that"
+                ),
+            ),
+            _ => Error::Ended {
+                what: "container set-up",
+                status: stage.to_owned(),
+            },
+        }
+    }
+
+    /// Takes in what lies unread when it has failed, so that all is known that is to be undone. Whether everybody has
+    /// ended who could make more of it.
+    pub(super) fn drain(&mut self, channel: &Channel) -> bool {
+        loop {
+            match channel.try_receive() {
+                Ok(None) => return false,
+                Ok(Some(None)) => return true,
+                // the first failure is what the caller learns of
+                Ok(Some(Some((report, fds)))) => drop(self.take_in(report, fds)),
+                // no report of ours: nobody can tell what it means
+                Err(_) => return true,
+            }
+        }
+    }
+
     /// Kills and waits for the init and removes the cgroup. The first failure is what the caller learns of; one in
     /// here would hide it.
     pub(super) fn undo(&mut self, channel: &Channel) {
-        if let Some(pid) = self.init.take().or_else(|| channel.pending_init()) {
+        self.drain(channel);
+        if let Some(pid) = self.init.take() {
             // our own child, which nobody has waited for
             let _ = kill(pid, Signal::SIGKILL);
             let _ = wait(pid);

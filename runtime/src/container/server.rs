@@ -19,7 +19,7 @@ use crate::cgroup::{self, Mode};
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Result};
 use crate::namespace::{Plan, root_outside, write_map};
-use crate::sys::process::{Forked, exit_now, fork, wait};
+use crate::sys::process::{Forked, exit_now, fork, set_parent_death_signal, wait};
 
 /// Names the files of a cgroup that come with the right to divide it up (cgroups(7)).
 const DELEGATE: &str = "/sys/kernel/cgroup/delegate";
@@ -55,18 +55,18 @@ impl Server<'_> {
             write_map(pid, "uid_map", uids.unwrap_or_default())?;
             write_map(pid, "gid_map", gids.unwrap_or_default())?;
         }
+        if !self.enters {
+            self.cgroup.admit(pid, self.resources)?;
+        }
         if self.plan.has(LinuxNamespaceType::User) && self.plan.is_new(LinuxNamespaceType::Cgroup) {
             delegate(self.cgroup, pid)?;
-        }
-        if !self.enters {
-            self.cgroup.join(pid)?;
         }
         self.open_gate()?;
         if !self.run_hooks(pid)? {
             return Ok(());
         }
         // last, so that a small CPU quota doesn't slow the set-up down
-        let warnings = self.cgroup.update(self.resources)?;
+        let warnings = self.cgroup.limit(self.resources)?;
         self.channel.report(&Report::Limited { warnings })
     }
 
@@ -96,6 +96,10 @@ impl Server<'_> {
         match fork().call("fork")? {
             Forked::Child(_child) => {
                 drop(write);
+                // what a stage that is killed was about to make nobody would undo
+                if set_parent_death_signal(nix::libc::SIGKILL).is_err() {
+                    exit_now(1);
+                }
                 let mut pid = [0; size_of::<i32>()];
                 // without a pid there is no init to do this for
                 if File::from(read).read_exact(&mut pid).is_ok() {

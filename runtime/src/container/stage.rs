@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::prctl::set_dumpable;
-use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxMemory, LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use super::init::Init;
 use super::server::{Remote, Server};
@@ -53,8 +53,7 @@ fn try_run(
     let spec = check::load(options)?;
     let plan = Plan::read(&spec)?;
     let options = &labelled(&spec, options);
-    let path = check::cgroup_path(&spec, &options.id)?;
-    let cgroup = cgroup::Handle::new(&path)?;
+    let cgroup = check::cgroup(&spec, options)?;
     let proc = open_proc()?;
     // a process in a user namespace could not reach what only the host's root can
     let mapped = plan.has(LinuxNamespaceType::User);
@@ -65,36 +64,36 @@ fn try_run(
     let warnings = set_score(&spec, proc.as_fd())?;
     cgroup.check_unused()?;
     let hooks = report_hooks(&spec, options, channel)?;
-    channel.report(&Report::Begun {
-        cgroup: path,
-        namespaces: plan.all(),
-    })?;
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
     let resources = resources.unwrap_or(&none);
-    cgroup.create()?;
-    cgroup.limit_devices(resources)?;
-    let entry = cgroup.entry()?;
+    channel.report(&Report::Begun {
+        cgroup: cgroup.name().to_string_lossy().into_owned(),
+        namespaces: plan.all(),
+        memory: resources.memory().as_ref().and_then(LinuxMemory::limit),
+    })?;
+    let entry = make_group(&cgroup, resources)?;
     // who is in a user namespace may not have a child born where only the host's root may enter
-    let enters = entry.tree().is_none() || !plan.joins(LinuxNamespaceType::User);
+    let entry = entry.filter(|entry| entry.tree().is_none() || !plan.joins(LinuxNamespaceType::User));
     let (gate, opener) = UnixStream::pair().call("socketpair")?;
     let server = Server {
         spec: &spec,
         plan: &plan,
         cgroup: &cgroup,
-        enters,
+        enters: entry.is_some(),
         resources,
         opener,
         hooks: hooks.as_ref(),
         channel,
     };
-    let server = match plan.joins(LinuxNamespaceType::User) {
+    // nor has it the host's privileges; and in another's mount namespace it would not find the host's cgroups
+    let server = match plan.joins(LinuxNamespaceType::User) || plan.joins(LinuxNamespaceType::Mount) {
         true => Serving::Remote(server.begin()?),
         false => Serving::Here(server),
     };
     plan.prepare_time(spec.linux().as_ref().and_then(|l| l.time_offsets().as_ref()))?;
     plan.join()?;
-    let tree = entry.tree().filter(|_| enters);
+    let tree = entry.as_ref().and_then(cgroup::Entry::tree);
     match clone(plan.clone_flags(), true, tree).call("clone container init")? {
         Forked::Child(_child) => {
             drop(server);
@@ -107,7 +106,7 @@ fn try_run(
                 spec: &spec,
                 plan: &plan,
                 cgroup: &cgroup,
-                entry: enters.then_some(entry),
+                entry,
                 filter,
                 stdio,
                 listener,
@@ -130,6 +129,16 @@ fn try_run(
             Ok(())
         }
     }
+}
+
+/// Makes the cgroup. Without an entry, which systemd's have none of yet, the init is moved into it later.
+fn make_group(cgroup: &cgroup::Handle, resources: &LinuxResources) -> Result<Option<cgroup::Entry>> {
+    if cgroup.is_systemds() {
+        return Ok(None);
+    }
+    cgroup.create()?;
+    cgroup.limit_devices(resources)?;
+    cgroup.entry().map(Some)
 }
 
 /// Inherited by the init, which in a user namespace could not set it. What could not be done is told as a warning.

@@ -97,8 +97,8 @@ pub(crate) trait Backend {
     /// Sends every process of the container's cgroup a signal.
     fn signal_all(&mut self, container: &Self::Container, signal: i32) -> Result<()>;
 
-    /// Whether the kernel has killed a process of the container for lack of memory.
-    fn oom_killed(&mut self, container: &Self::Container) -> bool;
+    /// Whether the kernel has killed a process of the container for lack of memory, whose init has ended.
+    fn oom_killed(&mut self, container: &Self::Container, ending: Ending) -> bool;
 
     /// Kills what is left and removes the cgroup.
     fn remove(&mut self, container: &Self::Container) -> Result<()>;

@@ -100,7 +100,7 @@ impl<B: Backend> Monitor<B> {
         let Some(container) = self.containers.get_mut(id) else {
             return;
         };
-        let exit = ending.exit(self.backend.oom_killed(&container.kernel));
+        let exit = ending.exit(self.backend.oom_killed(&container.kernel, ending));
         if let Err(refused) = container.step(Step::InitExited(exit)) {
             return note(format_args!("container {id}: {refused:?}"));
         }

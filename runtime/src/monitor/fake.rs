@@ -210,7 +210,7 @@ impl Backend for Fake {
         Ok(())
     }
 
-    fn oom_killed(&mut self, FakeContainer { id, .. }: &FakeContainer) -> bool {
+    fn oom_killed(&mut self, FakeContainer { id, .. }: &FakeContainer, _: Ending) -> bool {
         id.starts_with("oom")
     }
 

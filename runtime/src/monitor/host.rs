@@ -115,8 +115,9 @@ impl Backend for Host {
         Ok(())
     }
 
-    fn oom_killed(&mut self, container: &Self::Container) -> bool {
-        container.cgroup.oom_kills() > 0
+    fn oom_killed(&mut self, container: &Self::Container, ending: Ending) -> bool {
+        let by_kill = ending == Ending::Signal(nix::libc::SIGKILL);
+        container.oom_watch.has_killed(by_kill)
     }
 
     fn remove(&mut self, container: &Self::Container) -> Result<()> {

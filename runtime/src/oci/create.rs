@@ -110,6 +110,7 @@ fn prepare(
         seccomp_filter: filter(context, &bundle.spec)?,
         preserve_fds,
         no_pivot: given.is_on("no-pivot"),
+        cgroups: context.cgroups,
         ..Options::default()
     };
     let listener = waits.then(|| start_listener(&folder.path)).transpose()?;
@@ -155,7 +156,7 @@ fn record(id: &str, bundle: &Bundle, prepared: &Prepared, filter: Option<PathBuf
             .flatten()
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect(),
-        cgroup: prepared.cgroup.path().to_owned(),
+        cgroup: prepared.cgroup.name().to_owned(),
         namespaces: prepared.namespaces,
         seccomp_filter: filter,
     }

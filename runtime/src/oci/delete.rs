@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use super::args::Given;
 use super::state::{Container, Folder, Status, check_id};
 use super::{Context, only_id, refused};
+use crate::cgroup;
 use crate::container::hooks::{self, Kind as HookKind};
 use crate::error::{Kind, Result};
 use crate::sys::process::pidfd_kill;
@@ -44,7 +45,8 @@ pub(super) fn destroy(container: &Container) -> Result<Option<String>> {
         // it may have ended meanwhile
         let _ = pidfd_kill(pidfd.as_fd(), nix::libc::SIGKILL);
     }
-    container.cgroup.remove()?;
+    // of a group of systemd's its name can be used again when this returns
+    cgroup::remove(container.record.cgroup.to_str().unwrap_or_default())?;
     let spec = container.folder.config();
     let id = &container.record.id;
     let plan = spec.and_then(|spec| hooks::Plan::read(&spec, id, &container.record.bundle));

@@ -98,7 +98,7 @@ fn group(given: &Given, container: &Container) -> Result<cgroup::Handle> {
             "--cgroup for single controllers is not supported by this version",
         ));
     }
-    let path = container.record.cgroup.join(below.trim_start_matches('/'));
+    let path = container.cgroup.path().join(below.trim_start_matches('/'));
     let handle = cgroup::Handle::new(path.to_str().unwrap_or_default())?;
     match cgroup::manager()
         .folders(handle.path())

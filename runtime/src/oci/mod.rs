@@ -37,6 +37,8 @@ use args::{Flag, Given, switch, value};
 use command::{Command, find};
 use log::Log;
 
+use crate::cgroup;
+use crate::container::Cgroups;
 use crate::error::{Error, Kind, Result};
 
 /// Where states are kept unless `--root` says otherwise.
@@ -47,6 +49,8 @@ const DEFAULT_ROOT: &str = "/run/pintle-oci";
 struct Context {
     root: PathBuf,
     is_default_root: bool,
+    /// Who makes the cgroups of new containers.
+    cgroups: Cgroups,
     log: Log,
 }
 
@@ -66,7 +70,7 @@ const GLOBAL: &[Flag] = &[
     switch(
         "systemd-cgroup",
         "",
-        "expect cgroupsPath in the form \"slice:prefix:name\"",
+        "have systemd make the cgroups; cgroupsPath has the form \"slice:prefix:name\"",
     ),
     value("rootless", "", "accepted for compatibility: true, false or auto"),
     value("criu", "", "accepted for compatibility"),
@@ -155,10 +159,11 @@ fn told(command: &str, error: &Error) -> String {
 
 fn open(global: &Given) -> Result<Context> {
     let log = Log::open(global.get("log"), global.get("log-format"), global.is_on("debug"))?;
-    if global.is_on("systemd-cgroup") {
+    let has_systemd = global.is_on("systemd-cgroup");
+    if has_systemd && !cgroup::systemd_is_booted() {
         return Err(Error::invalid(
             "systemd-cgroup",
-            "is not supported by this version",
+            "systemd does not run on this host",
         ));
     }
     let root = global.get("root");
@@ -166,6 +171,10 @@ fn open(global: &Given) -> Result<Context> {
         root: std::path::absolute(root.unwrap_or(DEFAULT_ROOT))
             .map_err(|e| Error::io("resolve", root.unwrap_or(DEFAULT_ROOT), e))?,
         is_default_root: root.is_none(),
+        cgroups: match has_systemd {
+            true => Cgroups::Systemd,
+            false => Cgroups::Files,
+        },
         log,
     })
 }

@@ -40,7 +40,7 @@ pub(super) struct Record {
     /// RFC 3339.
     pub(super) created: String,
     pub(super) annotations: BTreeMap<String, String>,
-    /// Relative to the hierarchies' roots.
+    /// Relative to the hierarchies' roots, or as systemd's are named.
     pub(super) cgroup: PathBuf,
     /// `CLONE_NEW*`.
     pub(super) namespaces: i32,

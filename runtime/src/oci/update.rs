@@ -70,8 +70,8 @@ pub(super) fn update(context: &mut Context, given: &Given) -> Result<i32> {
         Some(path) => read_from(std::fs::File::open(path).path("open", path)?, path)?,
         None => from_flags(given)?,
     };
-    for warning in container.cgroup.change(&resources)? {
-        context.log.warn(&warning);
+    for warning in &container.cgroup.change(&resources)?.warnings {
+        context.log.warn(warning);
     }
     Ok(0)
 }

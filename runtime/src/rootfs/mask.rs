@@ -63,7 +63,7 @@ impl Masks {
 
     /// Covers one path; one that doesn't exist needs no cover.
     pub(crate) fn cover(&mut self, root: BorrowedFd<'_>, path: &Path) -> Result<()> {
-        let Some(target) = open_if_there(root, path)? else {
+        let Some(target) = open_if_there(root, "linux.maskedPaths", path)? else {
             return Ok(());
         };
         if is_kind(&fstat(&target).path("stat masked path", path)?, SFlag::S_IFDIR) {
@@ -91,7 +91,7 @@ fn empty_folder() -> nix::Result<OwnedFd> {
 
 /// Makes a path, and what is mounted below it, read-only. One that doesn't exist is passed over.
 pub(crate) fn make_readonly(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    let Some(target) = open_if_there(root, path)? else {
+    let Some(target) = open_if_there(root, "linux.readonlyPaths", path)? else {
         return Ok(());
     };
     let cover = clone_tree(target.as_fd(), Path::new(HERE), true).path("make read-only", path)?;
@@ -103,10 +103,15 @@ pub(crate) fn make_readonly(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
     attach(cover.as_fd(), target.as_fd()).path("make read-only", path)
 }
 
-fn open_if_there(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>> {
+fn open_if_there(root: BorrowedFd<'_>, field: &str, path: &Path) -> Result<Option<OwnedFd>> {
     match open_in_root(root, path, OFlag::O_PATH) {
         Ok(fd) => Ok(Some(fd)),
         Err(e) if matches!(e.errno(), Some(Errno::ENOENT | Errno::ENOTDIR)) => Ok(None),
+        // such a link leads anywhere, also out of the container, and somewhere else for each process
+        Err(e) if e.errno() == Some(Errno::ELOOP) => Err(Error::invalid(
+            field,
+            format!("{path:?} leads over a link of procfs to what a process has open, or in a circle"),
+        )),
         Err(e) => Err(e),
     }
 }

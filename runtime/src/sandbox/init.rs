@@ -15,6 +15,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
+use oci_spec::runtime::LinuxResources;
 
 use super::PINS;
 use super::setup::pin;
@@ -48,8 +49,8 @@ pub(super) fn start(dir: &Path, setup: &SandboxSetup) -> Result<Pid> {
         .as_deref()
         .map(cgroup::Handle::new)
         .transpose()?;
-    if let Some(path) = &setup.init_cgroup {
-        cgroup::create(path)?;
+    if let Some(group) = group.as_ref().filter(|group| !group.is_systemds()) {
+        group.create()?;
     }
     let (ours, theirs) = Channel::pair()?;
     let stage = match fork().call("fork")? {
@@ -68,12 +69,8 @@ pub(super) fn start(dir: &Path, setup: &SandboxSetup) -> Result<Pid> {
         .and(listened)
         .and_then(|()| init.ok_or(Error::sys("sandbox init was not reported", Errno::EPROTO)))
         .and_then(|pid| {
-            // a stage in a user namespace may not have its child born where only the host's root may enter
-            if let Some(group) = group
-                .as_ref()
-                .filter(|_| setup.namespaces.contains(&NamespaceKind::User))
-            {
-                group.join(pid)?;
+            if let Some(group) = group.as_ref().filter(|group| !enters(group, setup)) {
+                group.admit(pid, &LinuxResources::default())?;
             }
             pin(&pins, pid, NamespaceKind::Pid)?;
             Ok(pid)
@@ -88,6 +85,12 @@ pub(super) fn start(dir: &Path, setup: &SandboxSetup) -> Result<Pid> {
         }
     }
     done
+}
+
+/// Whether the init gets into its group by itself: a stage in a user namespace may not have its child born where only
+/// the host's root may enter, and a group of systemd's is made for a process that is there.
+fn enters(group: &cgroup::Handle, setup: &SandboxSetup) -> bool {
+    !group.is_systemds() && !setup.namespaces.contains(&NamespaceKind::User)
 }
 
 fn listen(channel: &Channel, init: &mut Option<Pid>) -> Result<()> {
@@ -133,11 +136,13 @@ fn make_init(pins: &Path, setup: &SandboxSetup, channel: &Channel) -> Result<For
     // of standard streams it has no use, either
     (0..3).for_each(close_number);
     set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
-    let group = setup.init_cgroup.as_deref();
-    let group = group.filter(|_| !setup.namespaces.contains(&NamespaceKind::User));
-    let entry = group
-        .map(|group| cgroup::Handle::new(group)?.entry())
+    let group = setup
+        .init_cgroup
+        .as_deref()
+        .map(cgroup::Handle::new)
         .transpose()?;
+    let group = group.filter(|group| enters(group, setup));
+    let entry = group.as_ref().map(cgroup::Handle::entry).transpose()?;
     if let Some(entry) = &entry {
         entry.enter()?; // the init inherits it
     }

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 
 use super::check;
 use super::fd::retry;
+use crate::error::Context;
 
 /// The flag of clone3(2), beyond the range of the type that `libc` gives it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -91,6 +92,18 @@ pub(crate) fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
     let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
     // SAFETY: the kernel has just returned it; nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// The process that a pidfd refers to, by its number here.
+pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> crate::error::Result<Pid> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(&path).path("read", &path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+    match line.and_then(|pid| pid.trim().parse().ok()) {
+        // -1: it has ended
+        Some(pid @ 1..) => Ok(Pid::from_raw(pid)),
+        _ => Err(Errno::ESRCH).call("find the process of a pidfd"),
+    }
 }
 
 /// Sends a signal through a pidfd.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::{Kind, Setup};
+use crate::cgroups::Driver;
 use crate::slot::Slot;
 
 /// Where Debian's package containernetworking-plugins puts its programs.
@@ -86,6 +87,7 @@ fn pintle(slot: &Slot, setup: &Setup) -> String {
          state = \"{state}\"\n\
          socket = \"{socket}\"\n\
          log_level = \"info,pintle_cri=debug\"\n\
+         cgroup_driver = \"{driver}\"\n\
          [network]\n\
          bridge = \"{bridge}\"\n\
          ranges = [\"{subnet}\"]\n\
@@ -95,6 +97,7 @@ fn pintle(slot: &Slot, setup: &Setup) -> String {
         root = root.display(),
         state = slot.state().display(),
         socket = socket(slot).display(),
+        driver = Driver::from_env().name(),
         bridge = slot.bridge(),
         subnet = slot.subnet(),
         extra = setup.extra_config,

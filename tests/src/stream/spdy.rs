@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
 use super::http::{self, Io};
+use crate::wait::scaled;
 
 /// What comes on a stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -167,7 +168,7 @@ impl Stream {
     /// The next thing that comes.
     pub async fn next(&mut self) -> Result<Event> {
         let limit = crate::wait::PATIENCE;
-        let event = tokio::time::timeout(limit, self.events.recv()).await;
+        let event = tokio::time::timeout(scaled(limit), self.events.recv()).await;
         event
             .context("nothing comes on a stream")?
             .context("the connection is closed")

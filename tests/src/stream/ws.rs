@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::http::{self, Io};
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, scaled};
 
 /// A connection.
 pub struct Ws {
@@ -58,7 +58,7 @@ impl Ws {
     /// The next message with content; None at the end of the connection.
     pub async fn next(&mut self) -> Result<Option<Message>> {
         loop {
-            let message = tokio::time::timeout(PATIENCE, self.socket.next()).await;
+            let message = tokio::time::timeout(scaled(PATIENCE), self.socket.next()).await;
             match message.context("no message comes")?.transpose()? {
                 Some(Message::Ping(_) | Message::Pong(_)) => {}
                 None | Some(Message::Close(_)) => return Ok(None),

@@ -16,6 +16,7 @@ use k8s_cri::v1::{NetworkConfig, RuntimeConfig, UpdateRuntimeConfigRequest, Vers
 use pintle_tests::mutate::{Random, message, mutate};
 use pintle_tests::newer;
 use pintle_tests::server::{Kind, Setup};
+use pintle_tests::wait;
 use pintle_tests::world::{self, World};
 use tonic::{Code, Status};
 
@@ -42,7 +43,9 @@ async fn call(w: &World, method: &Method, request: Vec<u8>) -> Result<Result<(),
             newer::raw(&w.cri.channel, &path, request).await
         }
     };
-    tokio::time::timeout(LIMIT, answer).await.context("no answer")
+    tokio::time::timeout(wait::scaled(LIMIT), answer)
+        .await
+        .context("no answer")
 }
 
 /// Fails for the answer of a task that panicked, and for one that came from no daemon.

@@ -38,6 +38,9 @@ pub enum GatherError {
         /// What was looked for.
         what: &'static str,
     },
+    /// The systemd driver is asked for where nobody can serve it.
+    #[error("cgroup_driver = \"systemd\": systemd does not run on this host")]
+    NoSystemd,
     /// A device of the config is none.
     #[error("devices.host_path {path:?}: neither a device nor a folder")]
     NoDevice {

@@ -66,7 +66,7 @@ pub fn node_facts(driver: config::CgroupDriver) -> Result<NodeFacts, GatherError
     Ok(NodeFacts {
         hostname: uname.nodename().to_string_lossy().into_owned(),
         cgroup_version,
-        cgroup_driver: cgroup_driver(driver),
+        cgroup_driver: cgroup_driver(driver)?,
         swap_limit: swap_limit(cgroup_version),
         hugepage_sizes: hugepage_sizes(cgroup_version),
         cgroup2_options: cgroup2_options(&read("/proc/self/mountinfo")?),
@@ -90,10 +90,14 @@ fn cgroup_version() -> Result<CgroupVersion, GatherError> {
     Ok(if v2 { CgroupVersion::V2 } else { CgroupVersion::V1 })
 }
 
-fn cgroup_driver(setting: config::CgroupDriver) -> CgroupDriver {
-    match setting {
-        config::CgroupDriver::Auto | config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
-        config::CgroupDriver::Systemd => CgroupDriver::Systemd,
+/// Where systemd is the first process the cgroups are its own.
+fn cgroup_driver(setting: config::CgroupDriver) -> Result<CgroupDriver, GatherError> {
+    match (setting, pintle_runtime::cgroup::systemd_is_booted()) {
+        (config::CgroupDriver::Cgroupfs, _) | (config::CgroupDriver::Auto, false) => {
+            Ok(CgroupDriver::Cgroupfs)
+        }
+        (config::CgroupDriver::Systemd | config::CgroupDriver::Auto, true) => Ok(CgroupDriver::Systemd),
+        (config::CgroupDriver::Systemd, false) => Err(GatherError::NoSystemd),
     }
 }
 

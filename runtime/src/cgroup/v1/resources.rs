@@ -151,7 +151,16 @@ fn apply_memory(path: &Path, memory: &LinuxMemory) -> Result<()> {
             _ => e,
         })
     };
-    let set_swap = || swap.map_or(Ok(()), |s| write_swap(&folder, s));
+    let set_swap = || {
+        let Some(swap) = swap else { return Ok(()) };
+        write_swap(&folder, swap).map_err(|e| match e.errno() {
+            Some(Errno::EBUSY) => Error::invalid(
+                "linux.resources.memory.swap",
+                format!("{swap} is below what is in use"),
+            ),
+            _ => e,
+        })
+    };
     let now: u64 = file::read(&folder, "memory.limit_in_bytes")?
         .parse()
         .unwrap_or(u64::MAX);

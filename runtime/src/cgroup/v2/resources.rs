@@ -167,7 +167,7 @@ fn apply_memory(folder: &Path, memory: &LinuxMemory) -> Result<()> {
 }
 
 /// v1 limits memory and swap together, v2 swap alone.
-pub(super) fn swap_max(limit: Option<i64>, swap: Option<i64>) -> Result<Option<String>> {
+pub(in crate::cgroup) fn swap_max(limit: Option<i64>, swap: Option<i64>) -> Result<Option<String>> {
     match (limit, swap) {
         (Some(-1), None) => Ok(Some("max".to_owned())),
         (_, None) => Ok(None),
@@ -214,7 +214,7 @@ fn apply_cpu(folder: &Path, cpu: &LinuxCpu) -> Result<()> {
 
 /// cpu.shares (2..262144) as cpu.weight (1..10000), so that both defaults (1024 and 100) meet: the formula that the
 /// kubelet uses for the pods' groups.
-pub(super) fn weight_of_shares(shares: u64) -> u64 {
+pub(in crate::cgroup) fn weight_of_shares(shares: u64) -> u64 {
     match shares {
         0 => 0,
         1..=2 => 1,
@@ -227,13 +227,16 @@ pub(super) fn weight_of_shares(shares: u64) -> u64 {
     }
 }
 
+/// A v1 weight (10..1000) as io.weight (1..10000).
+pub(in crate::cgroup) fn io_weight(weight: u16) -> u64 {
+    1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990
+}
+
 fn apply_io(folder: &Path, io: &LinuxBlockIo) -> Result<()> {
     if let Some(weight) = io.weight().filter(|w| *w != 0)
         && !file::write_if_there(folder, "io.bfq.weight", &weight.to_string())?
     {
-        // 10..1000 becomes 1..10000
-        let weight = 1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990;
-        file::write(folder, "io.weight", &format!("default {weight}"))?;
+        file::write(folder, "io.weight", &format!("default {}", io_weight(weight)))?;
     }
     for device in io.weight_device().iter().flatten() {
         if let Some(weight) = device.weight() {
