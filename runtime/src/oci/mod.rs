@@ -11,6 +11,7 @@
 
 mod args;
 mod bundle;
+mod checkpoint;
 mod command;
 mod console;
 mod create;
@@ -48,6 +49,16 @@ struct Context {
     root: PathBuf,
     is_default_root: bool,
     log: Log,
+    /// As `--criu` has it.
+    criu: Option<String>,
+}
+
+impl Context {
+    /// The program criu.
+    fn criu(&self) -> Result<PathBuf> {
+        let name = self.criu.as_deref().filter(|name| !name.is_empty()).unwrap_or("criu");
+        crate::checkpoint::find_criu(name)
+    }
 }
 
 const GLOBAL: &[Flag] = &[
@@ -69,7 +80,7 @@ const GLOBAL: &[Flag] = &[
         "expect cgroupsPath in the form \"slice:prefix:name\"",
     ),
     value("rootless", "", "accepted for compatibility: true, false or auto"),
-    value("criu", "", "accepted for compatibility"),
+    value("criu", "", "the program criu (default: the first on PATH)"),
     switch("help", "h", "show help"),
     switch("version", "v", "print the version"),
 ];
@@ -167,6 +178,7 @@ fn open(global: &Given) -> Result<Context> {
             .map_err(|e| Error::io("resolve", root.unwrap_or(DEFAULT_ROOT), e))?,
         is_default_root: root.is_none(),
         log,
+        criu: global.get("criu").map(str::to_owned),
     })
 }
 
