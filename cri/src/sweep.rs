@@ -57,6 +57,7 @@ async fn end_pod(folder: &Path) -> Result<()> {
 }
 
 fn sweep_files(core: &Core) -> Result<()> {
+    remove_tree(&core.paths.checkpoints())?;
     for folder in unknown(&core.paths.volumes(), |id| core.containers.get(id).is_some()) {
         remove_tree(&folder)?;
     }

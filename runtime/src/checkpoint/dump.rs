@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rpc::{CGROUPS_IGNORED, NO_NETWORK_LOCK, Options, Pair, Request, kind};
 use super::session::{Criu, Place, failure};
-use super::{DESCRIPTORS, NET_KEY, NULL, check_spec, freeze, is_external, text};
+use super::{DESCRIPTORS, NET_KEY, NULL, check_spec, explained, freeze, is_external, text};
 use crate::cgroup::{self, Handle, Mode};
 use crate::error::{Context, Error, Result};
 use crate::namespace::Plan;
@@ -108,11 +108,12 @@ pub fn dump(dump: &Dump<'_>) -> Result<()> {
     })?;
     let answer = criu.receive();
     criu.end();
-    match answer {
-        Ok((response, _)) if response.success => Ok(()),
-        Ok((response, _)) => Err(failure("dump", Some(&response), dump.work, LOG)),
-        Err(_) => Err(failure("dump", None, dump.work, LOG)),
-    }
+    let error = match answer {
+        Ok((response, _)) if response.success => return Ok(()),
+        Ok((response, _)) => failure("dump this container", Some(&response), dump.work, LOG),
+        Err(_) => failure("dump this container", None, dump.work, LOG),
+    };
+    Err(explained(error, dump.criu, dump.work))
 }
 
 /// What the standard streams are, by which they are found again among the images.

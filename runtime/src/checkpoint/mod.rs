@@ -86,7 +86,7 @@ pub fn check(criu: &Path, work: &Path) -> Result<()> {
     let outcome = match &answer {
         Ok((response, _)) if response.success => Ok(()),
         other => Err(unsupported(&session::failure(
-            "work with",
+            "work on this host",
             other.as_ref().ok().map(|(response, _)| response),
             work,
             "check.log",
@@ -127,6 +127,11 @@ fn unsupported(error: &Error) -> Error {
         Kind::Unsupported,
         format!("checkpoint/restore support not available: {error}"),
     )
+}
+
+/// What is to be told of a failure: that this host can't do it at all, if that is so.
+fn explained(error: Error, criu: &Path, work: &Path) -> Error {
+    check(criu, work).err().unwrap_or(error)
 }
 
 fn refused(kind: Kind, message: impl Into<String>) -> Error {

@@ -12,9 +12,9 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process};
 
 use super::dump::bound_cgroups;
-use super::rpc::{CGROUPS_IGNORED, InheritFd, JoinNamespace, Options as Asked, Pair, Request, kind};
+use super::rpc::{CGROUPS_IGNORED, InheritFd, JoinNamespace, Options as Asked, Pair, Request, Response, kind};
 use super::session::{Criu, Place, failure};
-use super::{DESCRIPTORS, NET_KEY, NULL, Restore, check_spec, is_external, refused, text, verify};
+use super::{DESCRIPTORS, NET_KEY, NULL, Restore, check_spec, explained, is_external, refused, text, verify};
 use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::container::hooks::{self, Kind as HookKind};
@@ -149,11 +149,11 @@ impl Keeper<'_> {
         loop {
             let (response, fds) = criu
                 .receive()
-                .map_err(|_| failure("restore", None, &self.restore.work, LOG))?;
+                .map_err(|_| self.failed(None))?;
             if response.kind != kind::NOTIFY {
                 return match response.success {
                     true => Ok(()),
-                    false => Err(failure("restore", Some(&response), &self.restore.work, LOG)),
+                    false => Err(self.failed(Some(&response))),
                 };
             }
             let notify = response.notify.unwrap_or_default();
@@ -176,6 +176,12 @@ impl Keeper<'_> {
             }
             criu.go_on()?;
         }
+    }
+
+    fn failed(&self, response: Option<&Response>) -> Error {
+        let work = &self.restore.work;
+        let error = failure("restore this container", response, work, LOG);
+        explained(error, &self.restore.criu, work)
     }
 
     /// Everything is there, and nothing of it has run.

@@ -178,19 +178,20 @@ fn become_criu(name: &CString, socket: &OwnedFd, passed: &[BorrowedFd<'_>], plac
 }
 
 /// Why criu failed: its own words from the log, else what it answered.
-pub(super) fn failure(verb: &'static str, response: Option<&Response>, work: &Path, log: &str) -> Error {
-    let told = first_error(&work.join(log));
+pub(super) fn failure(what: &'static str, response: Option<&Response>, work: &Path, log: &str) -> Error {
+    let told = last_errors(&work.join(log));
     let answered = response.map(|response| match (&response.message, response.errno) {
         (Some(message), _) if !message.trim().is_empty() => message.trim().to_owned(),
         (_, Some(errno)) if errno != 0 => Errno::from_raw(errno.abs()).desc().to_owned(),
         _ => "no reason given".to_owned(),
     });
     let reason = told.or(answered).unwrap_or_else(|| "it ended without an answer".to_owned());
-    refused(Kind::Kernel, format!("criu cannot {verb} this container: {reason}"))
+    refused(Kind::Kernel, format!("criu cannot {what}: {reason}"))
 }
 
-/// The first lines of a log that tell of an error, without times and pids, which differ from one attempt to the next.
-fn first_error(log: &Path) -> Option<String> {
+/// The last lines of a log that tell of an error, without times and pids, which differ from one attempt to the next.
+/// What comes first may be something that criu can do without.
+fn last_errors(log: &Path) -> Option<String> {
     use std::io::Read as _;
     const MOST: usize = 3;
     let mut text = Vec::new();
@@ -200,9 +201,10 @@ fn first_error(log: &Path) -> Option<String> {
         .lines()
         .filter_map(|line| line.find("Error (").map(|at| &line[at..]))
         .map(|line| line.split_once("): ").map_or(line, |(_, told)| told).trim())
-        .take(MOST)
+        .filter(|told| !told.ends_with("FAILED."))
         .collect();
-    (!lines.is_empty()).then(|| lines.join("; "))
+    let last = &lines[lines.len().saturating_sub(MOST)..];
+    (!last.is_empty()).then(|| last.join("; "))
 }
 
 #[cfg(test)]
@@ -214,16 +216,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(
             folder.path().join("dump.log"),
-            "(00.000123) Version: 3.17\n(00.010203)   42: Error (criu/sk-inet.c:189): inet: Connected TCP socket\n\
+            "(00.000123) Version: 3.17\n(00.000124) Error (a.c:1): 1\n(00.000124) Error (a.c:1): 2\n\
+             (00.000124) Error (a.c:1): 3\n(00.010203)   42: Error (criu/sk-inet.c:189): inet: Connected TCP socket\n\
              (00.020304) Error (criu/cr-dump.c:1781): Dumping FAILED.\n",
         )
         .unwrap();
-        let error = failure("dump", None, folder.path(), "dump.log");
+        let error = failure("dump this container", None, folder.path(), "dump.log");
         assert_eq!(
             error.to_string(),
-            "criu cannot dump this container: inet: Connected TCP socket; Dumping FAILED."
+            "criu cannot dump this container: 2; 3; inet: Connected TCP socket"
         );
-        let error = failure("dump", None, folder.path(), "none.log");
+        let error = failure("dump this container", None, folder.path(), "none.log");
         assert!(error.to_string().ends_with("it ended without an answer"), "{error}");
     }
 

@@ -1,0 +1,39 @@
+//! Whether criu can work here, and the daemon's configuration with it.
+
+use std::process::Command;
+
+use crate::server::Setup;
+
+/// Another criu than that on `PATH`, for hosts whose kernel is too new for the packaged one.
+const VARIABLE: &str = "PINTLE_TEST_CRIU";
+
+/// The program criu.
+pub fn program() -> String {
+    std::env::var(VARIABLE).unwrap_or_else(|_| "criu".to_owned())
+}
+
+/// The daemon with that criu.
+///
+/// # Errors
+/// What the environment asks for isn't known.
+pub fn setup() -> anyhow::Result<Setup> {
+    let mut setup = Setup::from_env()?;
+    setup.extra_config = format!("[checkpoint]\ncriu = \"{}\"", program());
+    Ok(setup)
+}
+
+/// Whether criu says that it can work on this host. Where it can't the reason is printed: the test that asks is skipped.
+pub fn works(test: &str) -> bool {
+    let output = Command::new(program()).arg("check").output();
+    let why = match output {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    eprintln!(
+        "\n*** SKIPPED: {test}: `{} check` fails on this host ({VARIABLE} names another criu):\n*** {}\n",
+        program(),
+        why.replace('\n', "\n*** ")
+    );
+    false
+}
