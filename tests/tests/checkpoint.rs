@@ -14,7 +14,7 @@ use k8s_cri::v1::{CheckpointContainerRequest, ContainerConfig, ContainerState, M
 use pintle_tests::check::refused;
 use pintle_tests::newer::checkpoint::{CheckpointPodRequest, RestorePodRequest, checkpoint_pod, restore_pod};
 use pintle_tests::world::{self, Running, World};
-use pintle_tests::{criu, cri, image, pod, wait};
+use pintle_tests::{cri, criu, image, pod, wait};
 use tonic::{Code, Status};
 
 /// Counts to its log through a pipe and to a file that it holds open, serves HTTP, has deleted a file of its image.
@@ -38,7 +38,12 @@ async fn checkpoint(w: &World, container: &str, location: &Path) -> Result<(), S
         location: location.display().to_string(),
         timeout: 60,
     };
-    w.cri.runtime.clone().checkpoint_container(request).await.map(drop)
+    w.cri
+        .runtime
+        .clone()
+        .checkpoint_container(request)
+        .await
+        .map(drop)
 }
 
 /// The numbers in a log so far.
@@ -73,7 +78,9 @@ fn fetch(address: &str) -> Result<String> {
 
 /// An image with a second file to be deleted.
 async fn base(w: &World) -> Result<String> {
-    let layer = image::Layer::new().file("www/second.html", 0o644, "second").finish();
+    let layer = image::Layer::new()
+        .file("www/second.html", 0o644, "second")
+        .finish();
     let made = image::Builder::new(image::Format::Oci)
         .layer(image::busybox_layer()?.finish(), image::Packing::Gzip)
         .layer(layer, image::Packing::Gzip)
@@ -88,7 +95,11 @@ async fn goes_on(w: &World, archive: &str, config: &ContainerConfig, least: u64)
     let pod_config = pod::pod(&w.slot, "restored");
     let pod = w.cri.run_pod(&pod_config).await?;
     let config = made_of(config, archive);
-    let container = w.cri.create(&pod, &pod_config, &config).await.context("restore")?;
+    let container = w
+        .cri
+        .create(&pod, &pod_config, &config)
+        .await
+        .context("restore")?;
     let status = w.cri.status(&container).await?;
     ensure!(status.state() == ContainerState::ContainerCreated, "{status:?}");
     let log = PathBuf::from(&pod_config.log_directory).join(&config.log_path);
@@ -102,7 +113,10 @@ async fn goes_on(w: &World, archive: &str, config: &ContainerConfig, least: u64)
     let gone = w.cri.exec(&container, &["cat", "/www/second.html"], 20).await?;
     ensure!(gone.exit_code != 0, "a deleted file is back");
     let address = format!("{}:8080", w.cri.pod_ip(&pod).await?);
-    ensure!(fetch(&address)?.contains("served by busybox"), "the socket listens on");
+    ensure!(
+        fetch(&address)?.contains("served by busybox"),
+        "the socket listens on"
+    );
     Ok(Running {
         pod,
         pod_config,
@@ -125,7 +139,9 @@ async fn a_counter_survives_checkpoint_removal_and_restore_also_on_another_daemo
         let seen = wait_for(&running.log, 5).await?;
         let least = seen[seen.len() - 1];
         let archive = w.slot.root().join("archive.tar");
-        checkpoint(w, &running.container, &archive).await.context("CheckpointContainer")?;
+        checkpoint(w, &running.container, &archive)
+            .await
+            .context("CheckpointContainer")?;
         let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&archive)?) & 0o777;
         ensure!(mode == 0o600, "mode {mode:o}");
 
@@ -138,12 +154,17 @@ async fn a_counter_survives_checkpoint_removal_and_restore_also_on_another_daemo
         let restored = goes_on(w, &archive.display().to_string(), &config, least).await?;
         // what was restored is a container like any other
         let again = w.slot.root().join("again.tar");
-        checkpoint(w, &restored.container, &again).await.context("once more")?;
+        checkpoint(w, &restored.container, &again)
+            .await
+            .context("once more")?;
         w.restart().await?;
         let status = w.cri.status(&restored.container).await?;
         ensure!(status.state() == ContainerState::ContainerRunning, "{status:?}");
         w.cri.stop(&restored.container, 0).await?;
-        ensure!(w.cri.status(&restored.container).await?.exit_code == 137, "stopped");
+        ensure!(
+            w.cri.status(&restored.container).await?.exit_code == 137,
+            "stopped"
+        );
         w.remove(&restored.pod).await?;
 
         // an image made of the archive's files
@@ -154,7 +175,9 @@ async fn a_counter_survives_checkpoint_removal_and_restore_also_on_another_daemo
             .build()?;
         let reference = w.registry.push(&made, "checkpoint", "latest")?;
         w.cri.pull(&reference).await?;
-        let restored = goes_on(w, &reference, &config, least).await.context("from an image")?;
+        let restored = goes_on(w, &reference, &config, least)
+            .await
+            .context("from an image")?;
         w.remove(&restored.pod).await?;
         w.cri.remove_image(&reference).await?;
         w.assert_nothing_left(&before).await?;
@@ -170,7 +193,8 @@ async fn a_counter_survives_checkpoint_removal_and_restore_also_on_another_daemo
 }
 
 fn pod_counter(name: &str, image: &str, volume: &Path) -> ContainerConfig {
-    let script = "exec 4>>/dev/shm/shared; i=0; while :; do i=$((i+1)); echo count $i; echo $i >&4; sleep 0.05; done";
+    let script =
+        "exec 4>>/dev/shm/shared; i=0; while :; do i=$((i+1)); echo count $i; echo $i >&4; sleep 0.05; done";
     let mut config = pod::shell(name, image, script);
     config.mounts.push(Mount {
         container_path: "/volume".to_owned(),
@@ -181,7 +205,11 @@ fn pod_counter(name: &str, image: &str, volume: &Path) -> ContainerConfig {
     config
 }
 
-fn restore_request(folder: &Path, config: &PodSandboxConfig, containers: &[ContainerConfig]) -> RestorePodRequest {
+fn restore_request(
+    folder: &Path,
+    config: &PodSandboxConfig,
+    containers: &[ContainerConfig],
+) -> RestorePodRequest {
     RestorePodRequest {
         checkpoint_path: folder.display().to_string(),
         config: Some(config.clone()),
@@ -201,10 +229,14 @@ async fn a_pod_of_two_containers_is_checkpointed_and_restored() {
         let before = w.count()?;
         let volume = w.slot.root().join("volume");
         fs::create_dir_all(&volume)?;
-        let configs = [pod_counter("one", &image, &volume), pod_counter("two", &image, &volume)];
+        let configs = [
+            pod_counter("one", &image, &volume),
+            pod_counter("two", &image, &volume),
+        ];
         let first = w.run(pod::pod(&w.slot, "pair"), &configs[0]).await?;
         let second = w.add(&first.pod, &first.pod_config, &configs[1]).await?;
-        let log = |pod: &PodSandboxConfig, name: &str| PathBuf::from(&pod.log_directory).join(name).join("0.log");
+        let log =
+            |pod: &PodSandboxConfig, name: &str| PathBuf::from(&pod.log_directory).join(name).join("0.log");
         let least = *wait_for(&first.log, 5).await?.last().context("a number")?;
         wait_for(&log(&first.pod_config, "two"), 5).await?;
 
@@ -218,17 +250,56 @@ async fn a_pod_of_two_containers_is_checkpointed_and_restored() {
         };
         let limit = Some(Duration::from_secs(60));
         for (wrong, names) in [
-            (CheckpointPodRequest { container_ids: vec![], ..request.clone() }, "container_ids"),
-            (CheckpointPodRequest { container_ids: vec![second.clone(); 2], ..request.clone() }, "twice"),
-            (CheckpointPodRequest { options: [("a".to_owned(), "b".to_owned())].into(), ..request.clone() }, "options"),
-            (CheckpointPodRequest { output_path: "relative".to_owned(), ..request.clone() }, "absolute"),
-            (CheckpointPodRequest { output_path: w.slot.root().display().to_string(), ..request.clone() }, "empty"),
+            (
+                CheckpointPodRequest {
+                    container_ids: vec![],
+                    ..request.clone()
+                },
+                "container_ids",
+            ),
+            (
+                CheckpointPodRequest {
+                    container_ids: vec![second.clone(); 2],
+                    ..request.clone()
+                },
+                "twice",
+            ),
+            (
+                CheckpointPodRequest {
+                    options: [("a".to_owned(), "b".to_owned())].into(),
+                    ..request.clone()
+                },
+                "options",
+            ),
+            (
+                CheckpointPodRequest {
+                    output_path: "relative".to_owned(),
+                    ..request.clone()
+                },
+                "absolute",
+            ),
+            (
+                CheckpointPodRequest {
+                    output_path: w.slot.root().display().to_string(),
+                    ..request.clone()
+                },
+                "empty",
+            ),
         ] {
             refused(names, checkpoint_pod(&w.cri.channel, wrong, limit).await, names)?;
         }
-        refused("no deadline", checkpoint_pod(&w.cri.channel, request.clone(), None).await, "deadline")?;
-        ensure!(fs::read_dir(&folder)?.next().is_none(), "nothing is written by what is refused");
-        checkpoint_pod(&w.cri.channel, request, limit).await.context("CheckpointPod")?;
+        refused(
+            "no deadline",
+            checkpoint_pod(&w.cri.channel, request.clone(), None).await,
+            "deadline",
+        )?;
+        ensure!(
+            fs::read_dir(&folder)?.next().is_none(),
+            "nothing is written by what is refused"
+        );
+        checkpoint_pod(&w.cri.channel, request, limit)
+            .await
+            .context("CheckpointPod")?;
         let now = *numbers(&first.log).last().context("a number")?;
         wait_for(&first.log, now + 3).await.context("it goes on")?;
         let contents = host_files(&folder)?;
@@ -239,24 +310,50 @@ async fn a_pod_of_two_containers_is_checkpointed_and_restored() {
         let mut other = configs.to_vec();
         other[1].command[2] = "sleep 1".to_owned();
         for (wrong, names) in [
-            (restore_request(&folder, &config, &configs[..1]), "container_configs"),
-            (restore_request(&folder, &config, &[configs[0].clone(), configs[0].clone()]), "twice"),
+            (
+                restore_request(&folder, &config, &configs[..1]),
+                "container_configs",
+            ),
+            (
+                restore_request(&folder, &config, &[configs[0].clone(), configs[0].clone()]),
+                "twice",
+            ),
             (restore_request(&folder, &config, &other), "command"),
-            (RestorePodRequest { runtime_handler: "none".to_owned(), ..whole.clone() }, "none"),
-            (RestorePodRequest { checkpoint_path: "/nowhere".to_owned(), ..whole.clone() }, "pod.options"),
+            (
+                RestorePodRequest {
+                    runtime_handler: "none".to_owned(),
+                    ..whole.clone()
+                },
+                "none",
+            ),
+            (
+                RestorePodRequest {
+                    checkpoint_path: "/nowhere".to_owned(),
+                    ..whole.clone()
+                },
+                "pod.options",
+            ),
         ] {
             refused(names, restore_pod(&w.cri.channel, wrong).await, names)?;
         }
-        w.assert_nothing_left(&before).await.context("after what was refused")?;
+        w.assert_nothing_left(&before)
+            .await
+            .context("after what was refused")?;
 
         let restored = restore_pod(&w.cri.channel, whole).await.context("RestorePod")?;
-        let names: Vec<&str> = restored.restored_containers.iter().map(|c| c.name.as_str()).collect();
+        let names: Vec<&str> = restored
+            .restored_containers
+            .iter()
+            .map(|c| c.name.as_str())
+            .collect();
         ensure!(names == ["one", "two"], "{names:?}");
         for container in &restored.restored_containers {
             w.cri.start(&container.container_id).await?;
             let seen = wait_for(&log(&config, &container.name), least + 5).await?;
             ensure!(seen[0] > 1 && in_order(&seen), "{seen:?}");
-            let shared = w.exec(&container.container_id, &["cat", "/dev/shm/shared"]).await?;
+            let shared = w
+                .exec(&container.container_id, &["cat", "/dev/shm/shared"])
+                .await?;
             ensure!(shared.starts_with("1\n"), "what was in shared memory: {shared:?}");
         }
         ensure!(host_files(&folder)? == contents, "a checkpoint is only read");
@@ -271,7 +368,11 @@ fn host_files(folder: &Path) -> Result<Vec<(PathBuf, u64, std::time::SystemTime)
     let mut all = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        all.push((entry.path(), entry.metadata()?.len(), entry.metadata()?.modified()?));
+        all.push((
+            entry.path(),
+            entry.metadata()?.len(),
+            entry.metadata()?.modified()?,
+        ));
     }
     all.sort();
     Ok(all)
@@ -282,7 +383,11 @@ fn hollow(image_id: &str, diff: &[u8]) -> image::Layer {
     let config = format!(r#"{{"id":"x","name":"x","rootfsImageRef":"{image_id}"}}"#);
     image::Layer::new()
         .file("config.dump", 0o600, config)
-        .file("spec.dump", 0o600, r#"{"ociVersion":"1.0.2","process":{"cwd":"/"}}"#)
+        .file(
+            "spec.dump",
+            0o600,
+            r#"{"ociVersion":"1.0.2","process":{"cwd":"/"}}"#,
+        )
         .file("checkpoint/inventory.img", 0o600, "no image")
         .file("rootfs-diff.tar", 0o600, diff)
 }
@@ -314,16 +419,87 @@ async fn archives_that_are_wrong_or_hostile_leave_nothing() {
             ("half", whole[..whole.len() / 2].to_vec(), "cut off"),
             ("no end", whole[..whole.len() - 1024].to_vec(), "cut off"),
             ("empty", empty.clone(), "missing"),
-            ("a symlink", layer().symlink("config.dump", &evil).finish(), "plain file"),
-            ("a link", layer().entry("checkpoint/pages-1.img", tar::EntryType::Link, 0o600, &evil, &[]).finish(), "plain file"),
-            ("no json", layer().file("checkpoint/inventory.img", 0o600, "x").file("config.dump", 0o600, "{").finish(), "config.dump"),
-            ("another image", hollow(&"1".repeat(64), &empty).finish(), "pull it first"),
-            ("a path outside", hollow(&id, &layer().file("../../outside", 0o644, "x").finish()).finish(), "leads out"),
-            ("an absolute link", hollow(&id, &layer().symlink("out", &evil).file("out", 0o644, "x").entry("in", tar::EntryType::Link, 0o644, &evil, &[]).finish()).finish(), "in:"),
-            ("through a symlink", hollow(&id, &layer().symlink("out", &w.slot.root().display().to_string()).file("out/outside", 0o644, "x").finish()).finish(), "out/outside"),
-            ("a whiteout's device", hollow(&id, &layer().entry("dev0", tar::EntryType::Char, 0o644, "", &[]).finish()).finish(), "dev0"),
-            ("deleting outside", hollow(&id, &empty).file("deleted.files", 0o600, r#"["/../../outside"]"#).finish(), "leads out"),
-            ("twice", layer().entry("spec.dump", file, 0o600, "", b"1").entry("spec.dump", file, 0o600, "", b"2").finish(), "twice"),
+            (
+                "a symlink",
+                layer().symlink("config.dump", &evil).finish(),
+                "plain file",
+            ),
+            (
+                "a link",
+                layer()
+                    .entry("checkpoint/pages-1.img", tar::EntryType::Link, 0o600, &evil, &[])
+                    .finish(),
+                "plain file",
+            ),
+            (
+                "no json",
+                layer()
+                    .file("checkpoint/inventory.img", 0o600, "x")
+                    .file("config.dump", 0o600, "{")
+                    .finish(),
+                "config.dump",
+            ),
+            (
+                "another image",
+                hollow(&"1".repeat(64), &empty).finish(),
+                "pull it first",
+            ),
+            (
+                "a path outside",
+                hollow(&id, &layer().file("../../outside", 0o644, "x").finish()).finish(),
+                "leads out",
+            ),
+            (
+                "an absolute link",
+                hollow(
+                    &id,
+                    &layer()
+                        .symlink("out", &evil)
+                        .file("out", 0o644, "x")
+                        .entry("in", tar::EntryType::Link, 0o644, &evil, &[])
+                        .finish(),
+                )
+                .finish(),
+                "in:",
+            ),
+            (
+                "through a symlink",
+                hollow(
+                    &id,
+                    &layer()
+                        .symlink("out", &w.slot.root().display().to_string())
+                        .file("out/outside", 0o644, "x")
+                        .finish(),
+                )
+                .finish(),
+                "out/outside",
+            ),
+            (
+                "a whiteout's device",
+                hollow(
+                    &id,
+                    &layer()
+                        .entry("dev0", tar::EntryType::Char, 0o644, "", &[])
+                        .finish(),
+                )
+                .finish(),
+                "dev0",
+            ),
+            (
+                "deleting outside",
+                hollow(&id, &empty)
+                    .file("deleted.files", 0o600, r#"["/../../outside"]"#)
+                    .finish(),
+                "leads out",
+            ),
+            (
+                "twice",
+                layer()
+                    .entry("spec.dump", file, 0o600, "", b"1")
+                    .entry("spec.dump", file, 0o600, "", b"2")
+                    .finish(),
+                "twice",
+            ),
         ];
         for (what, bytes, names) in cases {
             let archive = w.slot.root().join("hostile.tar");
@@ -332,24 +508,50 @@ async fn archives_that_are_wrong_or_hostile_leave_nothing() {
             let error = refused(what, w.cri.create(&pod, &config, &container).await, names)?;
             ensure!(!error.message().is_empty(), "{what}");
             ensure!(fs::read_to_string(&outside)? == "untouched", "{what}");
-            w.assert_nothing_left(&before).await.with_context(|| what.to_owned())?;
+            w.assert_nothing_left(&before)
+                .await
+                .with_context(|| what.to_owned())?;
         }
         // criu's own images are nonsense: it, or its absence, is what fails
         let archive = w.slot.root().join("hostile.tar");
         fs::write(&archive, &whole)?;
         let container = made_of(&pod::idle("bad", &image), &archive.display().to_string());
-        let error = w.cri.create(&pod, &config, &container).await.expect_err("no process");
-        ensure!(!error.message().is_empty() && error.code() != Code::Unknown, "{error:?}");
-        w.assert_nothing_left(&before).await.context("images that are none")?;
+        let error = w
+            .cri
+            .create(&pod, &config, &container)
+            .await
+            .expect_err("no process");
+        ensure!(
+            !error.message().is_empty() && error.code() != Code::Unknown,
+            "{error:?}"
+        );
+        w.assert_nothing_left(&before)
+            .await
+            .context("images that are none")?;
         let missing = made_of(&pod::idle("bad", &image), "/nowhere/archive.tar");
-        w.cri.create(&pod, &config, &missing).await.expect_err("no archive");
+        w.cri
+            .create(&pod, &config, &missing)
+            .await
+            .expect_err("no archive");
         // the name is free again
         let good = w.add(&pod, &config, &pod::idle("bad", &image)).await?;
         let location = w.slot.root().join("none.tar");
-        refused("a relative path", checkpoint(w, &good, Path::new("none.tar")).await, "location")?;
-        refused("an unknown container", checkpoint(w, &"0".repeat(64), &location).await, "not found")?;
+        refused(
+            "a relative path",
+            checkpoint(w, &good, Path::new("none.tar")).await,
+            "location",
+        )?;
+        refused(
+            "an unknown container",
+            checkpoint(w, &"0".repeat(64), &location).await,
+            "not found",
+        )?;
         w.cri.stop(&good, 0).await?;
-        refused("a container that ended", checkpoint(w, &good, &location).await, "running")?;
+        refused(
+            "a container that ended",
+            checkpoint(w, &good, &location).await,
+            "running",
+        )?;
         ensure!(!location.exists(), "nothing is written");
         Ok(())
     })

@@ -5,10 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use k8s_cri::v1::{
-    NetworkConfig, RuntimeConfig, StatusRequest, UpdateRuntimeConfigRequest,
-    VersionRequest,
-};
+use k8s_cri::v1::{NetworkConfig, RuntimeConfig, StatusRequest, UpdateRuntimeConfigRequest, VersionRequest};
 use pintle_tests::server::{Kind, Server, Setup};
 use pintle_tests::slot::Slot;
 use pintle_tests::{pod, world};

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown,
-    fsetxattr, linkat, makedev, mkdirat, mknodat, openat, openat2, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod,
+    fchown, fsetxattr, linkat, makedev, mkdirat, mknodat, openat, openat2, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Entry, EntryType};
@@ -40,7 +40,9 @@ pub(super) fn unpack(tar: impl Read, root: BorrowedFd<'_>) -> Result<()> {
     let mut folders = Vec::new();
     for (count, entry) in entries.enumerate() {
         if count == MAX_ENTRIES {
-            return Err(bad(format!("rootfs-diff.tar has more than {MAX_ENTRIES} entries")));
+            return Err(bad(format!(
+                "rootfs-diff.tar has more than {MAX_ENTRIES} entries"
+            )));
         }
         let mut entry = entry.map_err(|error| broken(&error))?;
         let name = entry.path().map_err(|error| broken(&error))?.into_owned();
@@ -158,7 +160,9 @@ fn put<R: Read>(root: BorrowedFd<'_>, path: &Path, entry: &mut Entry<'_, R>) -> 
             put_attributes(file.as_fd(), &attributes)?;
         }
         EntryType::Link => {
-            let target = entry.link_name()?.ok_or_else(|| wrong("a link without a target"))?;
+            let target = entry
+                .link_name()?
+                .ok_or_else(|| wrong("a link without a target"))?;
             let target = clean(&target).map_err(|_| wrong("a link that leads out of the container"))?;
             let (folder, first) = split(&target).map_err(|_| wrong("a link to the root"))?;
             let folder = open_folder(root, folder)?;
@@ -166,8 +170,11 @@ fn put<R: Read>(root: BorrowedFd<'_>, path: &Path, entry: &mut Entry<'_, R>) -> 
             return Ok(());
         }
         EntryType::Symlink => {
-            let target = entry.link_name_bytes().ok_or_else(|| wrong("a symlink without a target"))?;
-            let target = std::ffi::CString::new(target.into_owned()).map_err(|_| wrong("a NUL in a symlink"))?;
+            let target = entry
+                .link_name_bytes()
+                .ok_or_else(|| wrong("a symlink without a target"))?;
+            let target =
+                std::ffi::CString::new(target.into_owned()).map_err(|_| wrong("a NUL in a symlink"))?;
             symlinkat(&target, &at, name)?;
             set_owner_of_name(at.as_fd(), name, owner)?;
         }
@@ -176,7 +183,10 @@ fn put<R: Read>(root: BorrowedFd<'_>, path: &Path, entry: &mut Entry<'_, R>) -> 
             set_owner_of_name(at.as_fd(), name, owner)?;
         }
         other => {
-            return Err(wrong(&format!("an entry of type {:?}", char::from(other.as_byte()))));
+            return Err(wrong(&format!(
+                "an entry of type {:?}",
+                char::from(other.as_byte())
+            )));
         }
     }
     Ok(set_time(at.as_fd(), name, mtime)?)
@@ -232,7 +242,10 @@ fn remove(at: BorrowedFd<'_>, name: &Path) -> Result<(), Errno> {
     }
     for inner in names {
         use std::os::unix::ffi::OsStrExt as _;
-        remove(folder.as_fd(), Path::new(std::ffi::OsStr::from_bytes(inner.to_bytes())))?;
+        remove(
+            folder.as_fd(),
+            Path::new(std::ffi::OsStr::from_bytes(inner.to_bytes())),
+        )?;
     }
     unlinkat(at, name, AtFlags::REMOVEDIR)
 }
@@ -252,7 +265,13 @@ fn set_owner(fd: BorrowedFd<'_>, owner: (u64, u64)) -> io::Result<()> {
 
 fn set_owner_of_name(at: BorrowedFd<'_>, name: &Path, owner: (u64, u64)) -> io::Result<()> {
     let (uid, gid) = ids(owner)?;
-    Ok(rustix::fs::chownat(at, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?)
+    Ok(rustix::fs::chownat(
+        at,
+        name,
+        uid,
+        gid,
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
 }
 
 fn set_time(at: BorrowedFd<'_>, name: &Path, mtime: u64) -> Result<(), Errno> {

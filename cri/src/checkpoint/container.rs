@@ -21,6 +21,7 @@ const FREEZE: u32 = 10;
 /// What becomes of a container's connections: those that lead outside the node's own sockets can't outlive its address.
 pub(crate) const CONNECTIONS: Connections = Connections {
     tcp_established: false,
+    tcp_close: true,
     ext_unix_sk: true,
     file_locks: true,
     shell_job: false,

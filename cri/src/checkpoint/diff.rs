@@ -71,7 +71,11 @@ impl Walk<'_> {
     }
 
     fn entry(&mut self, inside: &Path) -> Result<()> {
-        if self.skipped.iter().any(|skipped| *skipped == Path::new("/").join(inside)) {
+        if self
+            .skipped
+            .iter()
+            .any(|skipped| *skipped == Path::new("/").join(inside))
+        {
             return Ok(());
         }
         let path = self.upper.join(inside);
@@ -127,8 +131,10 @@ impl Walk<'_> {
             () => EntryType::Char,
         });
         if kind.is_block_device() || kind.is_char_device() {
-            header.set_device_major(u32::try_from(nix::sys::stat::major(about.rdev())).unwrap_or(u32::MAX))?;
-            header.set_device_minor(u32::try_from(nix::sys::stat::minor(about.rdev())).unwrap_or(u32::MAX))?;
+            header
+                .set_device_major(u32::try_from(nix::sys::stat::major(about.rdev())).unwrap_or(u32::MAX))?;
+            header
+                .set_device_minor(u32::try_from(nix::sys::stat::minor(about.rdev())).unwrap_or(u32::MAX))?;
         }
         self.tar.append_data(&mut header, inside, io::empty())
     }
@@ -143,7 +149,9 @@ impl Walk<'_> {
         let Ok(folder) = open_in_root(below.as_fd(), inside, flags) else {
             return Ok(());
         };
-        let mut folder = nix::dir::Dir::from_fd(folder).map_err(io::Error::from).io("read folder", inside)?;
+        let mut folder = nix::dir::Dir::from_fd(folder)
+            .map_err(io::Error::from)
+            .io("read folder", inside)?;
         for entry in folder.iter() {
             let entry = entry.map_err(io::Error::from).io("read folder", inside)?;
             let name = OsString::from_vec(entry.file_name().to_bytes().to_vec());

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use oci_spec::runtime::{Process, Spec};
 
-use super::save::is_bind;
 use super::bad;
+use super::save::is_bind;
 use crate::error::Result;
 
 /// What the pod's host name sets, and the node's services: these differ from pod to pod.
@@ -18,14 +18,18 @@ const OF_THE_POD: [&str; 2] = ["HOSTNAME=", "KUBERNETES_"];
 pub(super) fn mounts(before: &Spec, now: &Spec) -> Result<()> {
     let binds = |spec: &Spec| -> BTreeSet<String> {
         let list = spec.mounts().iter().flatten().filter(|mount| is_bind(mount));
-        list.map(|mount| mount.destination().display().to_string()).collect()
+        list.map(|mount| mount.destination().display().to_string())
+            .collect()
     };
     let (before, now) = (binds(before), binds(now));
     let missing: Vec<&str> = before.difference(&now).map(String::as_str).collect();
     let further: Vec<&str> = now.difference(&before).map(String::as_str).collect();
     match (missing.as_slice(), further.as_slice()) {
         ([], []) => Ok(()),
-        ([], further) => Err(bad(format!("has no mount at {}, which the request has", further.join(", ")))),
+        ([], further) => Err(bad(format!(
+            "has no mount at {}, which the request has",
+            further.join(", ")
+        ))),
         (missing, _) => Err(bad(format!(
             "expects following bind mounts defined ({})",
             missing.join(",")
@@ -71,32 +75,60 @@ mod tests {
     use super::*;
 
     fn spec(process: &str, mounts: &str) -> Spec {
-        serde_json::from_str(&format!(r#"{{"ociVersion":"1.0.2","process":{process},"mounts":{mounts}}}"#)).unwrap()
+        serde_json::from_str(&format!(
+            r#"{{"ociVersion":"1.0.2","process":{process},"mounts":{mounts}}}"#
+        ))
+        .unwrap()
     }
 
     #[test]
     fn what_is_mounted_must_be_the_same() {
-        let mount = |path: &str| format!(r#"{{"destination":"{path}","type":"bind","source":"/x","options":["rbind"]}}"#);
+        let mount = |path: &str| {
+            format!(r#"{{"destination":"{path}","type":"bind","source":"/x","options":["rbind"]}}"#)
+        };
         let process = r#"{"cwd":"/"}"#;
         let one = spec(process, &format!("[{}]", mount("/a")));
         let two = spec(process, &format!("[{},{}]", mount("/a"), mount("/b")));
         mounts(&one, &one).unwrap();
         let error = mounts(&two, &one).unwrap_err().to_string();
-        assert!(error.contains("expects following bind mounts defined (/b)"), "{error}");
-        assert!(mounts(&one, &two).unwrap_err().to_string().contains("no mount at /b"));
+        assert!(
+            error.contains("expects following bind mounts defined (/b)"),
+            "{error}"
+        );
+        assert!(
+            mounts(&one, &two)
+                .unwrap_err()
+                .to_string()
+                .contains("no mount at /b")
+        );
     }
 
     #[test]
     fn another_process_is_refused_and_the_pod_s_own_words_are_not_compared() {
         let with = |process: &str| spec(process, "[]");
         let before = with(r#"{"cwd":"/","args":["a"],"env":["HOSTNAME=x","A=1"],"user":{"uid":1,"gid":1}}"#);
-        process(&before, &with(r#"{"cwd":"/","args":["a"],"env":["A=1","HOSTNAME=y"],"user":{"uid":1,"gid":1}}"#))
-            .unwrap();
+        process(
+            &before,
+            &with(r#"{"cwd":"/","args":["a"],"env":["A=1","HOSTNAME=y"],"user":{"uid":1,"gid":1}}"#),
+        )
+        .unwrap();
         for (other, what) in [
-            (r#"{"cwd":"/","args":["b"],"env":["A=1"],"user":{"uid":1,"gid":1}}"#, "command"),
-            (r#"{"cwd":"/x","args":["a"],"env":["A=1"],"user":{"uid":1,"gid":1}}"#, "working directory"),
-            (r#"{"cwd":"/","args":["a"],"env":["A=2"],"user":{"uid":1,"gid":1}}"#, "environment"),
-            (r#"{"cwd":"/","args":["a"],"env":["A=1"],"user":{"uid":0,"gid":1}}"#, "user"),
+            (
+                r#"{"cwd":"/","args":["b"],"env":["A=1"],"user":{"uid":1,"gid":1}}"#,
+                "command",
+            ),
+            (
+                r#"{"cwd":"/x","args":["a"],"env":["A=1"],"user":{"uid":1,"gid":1}}"#,
+                "working directory",
+            ),
+            (
+                r#"{"cwd":"/","args":["a"],"env":["A=2"],"user":{"uid":1,"gid":1}}"#,
+                "environment",
+            ),
+            (
+                r#"{"cwd":"/","args":["a"],"env":["A=1"],"user":{"uid":0,"gid":1}}"#,
+                "user",
+            ),
         ] {
             let error = process(&before, &with(other)).unwrap_err().to_string();
             assert!(error.ends_with(what), "{error}");

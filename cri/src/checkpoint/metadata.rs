@@ -184,7 +184,11 @@ mod tests {
         let read: ConfigDump = serde_json::from_str(text).unwrap();
         assert_eq!(
             read.images().collect::<Vec<_>>(),
-            ["11", "docker.io/library/busybox@sha256:22", "docker.io/library/busybox:latest"]
+            [
+                "11",
+                "docker.io/library/busybox@sha256:22",
+                "docker.io/library/busybox:latest"
+            ]
         );
         let written = serde_json::to_value(&read).unwrap();
         assert_eq!(written, serde_json::from_str::<serde_json::Value>(text).unwrap());

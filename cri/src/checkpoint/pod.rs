@@ -61,7 +61,12 @@ pub(super) fn no_options(options: &BTreeMap<String, String>) -> Result<()> {
 }
 
 fn must_be_empty(folder: &Path) -> Result<()> {
-    let wrong = |what: &str| Err(Error::invalid("output_path", format!("{} {what}", folder.display())));
+    let wrong = |what: &str| {
+        Err(Error::invalid(
+            "output_path",
+            format!("{} {what}", folder.display()),
+        ))
+    };
     match fs::symlink_metadata(folder) {
         Ok(about) if about.is_dir() => {}
         Ok(_) => return wrong("is not a folder"),
@@ -108,7 +113,10 @@ fn name_of(container: &Container) -> Result<String> {
 pub(super) fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 200 || name.starts_with('.') || !name.chars().all(plain) {
-        return Err(Error::invalid("metadata.name", format!("{name:?} is no name for a file")));
+        return Err(Error::invalid(
+            "metadata.name",
+            format!("{name:?} is no name for a file"),
+        ));
     }
     Ok(())
 }

@@ -36,7 +36,9 @@ pub async fn restore(core: &Arc<Core>, request: RestorePodRequest) -> Result<Res
     let folder = absolute("checkpoint_path", &request.checkpoint_path)?;
     let configs = named(&request.container_configs)?;
     fits(&folder, &configs)?;
-    let config = request.config.ok_or_else(|| Error::invalid("config", "is missing"))?;
+    let config = request
+        .config
+        .ok_or_else(|| Error::invalid("config", "is missing"))?;
     let run = RunPodSandboxRequest {
         config: Some(config.clone()),
         runtime_handler: request.runtime_handler,
@@ -88,7 +90,10 @@ fn named(configs: &[ContainerConfig]) -> Result<BTreeMap<String, &ContainerConfi
         let name = config.metadata.clone().unwrap_or_default().name;
         check_name(&name)?;
         if all.insert(name.clone(), config).is_some() {
-            return Err(Error::invalid("container_configs", format!("{name:?} is there twice")));
+            return Err(Error::invalid(
+                "container_configs",
+                format!("{name:?} is there twice"),
+            ));
         }
     }
     Ok(all)
@@ -106,7 +111,10 @@ fn fits(folder: &Path, configs: &BTreeMap<String, &ContainerConfig>) -> Result<(
     let options: PodOptions =
         serde_json::from_slice(&text).map_err(|error| bad(format!("{POD_OPTIONS}: {error}")))?;
     if options.version != VERSION {
-        return Err(bad(format!("has version {}, and {VERSION} is known", options.version)));
+        return Err(bad(format!(
+            "has version {}, and {VERSION} is known",
+            options.version
+        )));
     }
     let has: BTreeSet<&str> = options.containers.iter().map(String::as_str).collect();
     let asked: BTreeSet<&str> = configs.keys().map(String::as_str).collect();

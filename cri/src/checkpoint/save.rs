@@ -24,7 +24,12 @@ pub(super) fn spec(bundle: &Path) -> Result<Spec> {
 }
 
 /// Writes what must fit the dump, while the container stands still. Blocking.
-pub(super) fn files(record: &ContainerRecord, mut spec: Spec, snapshot: &Snapshot, folder: &Path) -> Result<()> {
+pub(super) fn files(
+    record: &ContainerRecord,
+    mut spec: Spec,
+    snapshot: &Snapshot,
+    folder: &Path,
+) -> Result<()> {
     let skipped: Vec<PathBuf> = spec
         .mounts()
         .iter()

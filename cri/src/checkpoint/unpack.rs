@@ -52,8 +52,11 @@ impl Source {
         if image.starts_with('/') {
             return Some(Self::Archive(image.into()));
         }
-        let is_checkpoint = |image: &&Arc<Image>| ANNOTATIONS.iter().any(|key| image.annotations.contains_key(*key));
-        found.filter(is_checkpoint).map(|image| Self::Image(Arc::clone(image)))
+        let is_checkpoint =
+            |image: &&Arc<Image>| ANNOTATIONS.iter().any(|key| image.annotations.contains_key(*key));
+        found
+            .filter(is_checkpoint)
+            .map(|image| Self::Image(Arc::clone(image)))
     }
 }
 
@@ -130,7 +133,10 @@ impl Staged {
         )?;
         let diff = self.folder.join(DIFF);
         if diff.exists() {
-            apply::unpack(io::BufReader::new(File::open(&diff).io("open", &diff)?), root.as_fd())?;
+            apply::unpack(
+                io::BufReader::new(File::open(&diff).io("open", &diff)?),
+                root.as_fd(),
+            )?;
         }
         if self.folder.join(DELETED).exists() {
             let deleted: Vec<PathBuf> = metadata::read(&self.folder, DELETED)?;
@@ -197,7 +203,9 @@ fn from_archive(path: &Path, into: &Path) -> Result<()> {
     for entry in entries {
         let mut entry = entry.map_err(|error| broken(&error))?;
         let name = entry.path().map_err(|error| broken(&error))?.into_owned();
-        let Some((name, most)) = wanted(&name) else { continue };
+        let Some((name, most)) = wanted(&name) else {
+            continue;
+        };
         let kind = entry.header().entry_type();
         if !matches!(kind, EntryType::Regular | EntryType::Continuous) {
             // a folder's own entry comes with some tools
@@ -205,7 +213,9 @@ fn from_archive(path: &Path, into: &Path) -> Result<()> {
         }
         let size = entry.size();
         // without holes and compression nothing is larger than the archive that it is in
-        left = left.checked_sub(size).ok_or_else(|| bad(format!("{} is cut off", name.display())))?;
+        left = left
+            .checked_sub(size)
+            .ok_or_else(|| bad(format!("{} is cut off", name.display())))?;
         files += 1;
         save(&into.join(&name), &name, &mut entry, size, most, files)?;
     }
@@ -253,7 +263,9 @@ fn from_image(layers: &[PathBuf], into: &Path) -> Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let images = open_in_root(root.as_fd(), Path::new(IMAGES), flags)
         .map_err(|_| bad(format!("{IMAGES} is missing")))?;
-    let mut images = nix::dir::Dir::from_fd(images).map_err(io::Error::from).io("read folder", IMAGES)?;
+    let mut images = nix::dir::Dir::from_fd(images)
+        .map_err(io::Error::from)
+        .io("read folder", IMAGES)?;
     for entry in images.iter() {
         use std::os::unix::ffi::OsStrExt as _;
         let entry = entry.map_err(io::Error::from).io("read folder", IMAGES)?;
@@ -338,7 +350,10 @@ mod tests {
         result.unwrap();
         let into = folder.path().join("into");
         assert_eq!(fs::read(into.join("checkpoint/core-1.img")).unwrap(), b"x");
-        let mut names: Vec<_> = fs::read_dir(&into).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut names: Vec<_> = fs::read_dir(&into)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         names.sort();
         assert_eq!(names, ["checkpoint", "config.dump"]);
         assert_eq!(fs::read_dir(into.join("checkpoint")).unwrap().count(), 1);
@@ -348,14 +363,23 @@ mod tests {
     #[test]
     fn links_doubles_and_cut_off_archives_are_refused() {
         let file = EntryType::Regular;
-        let whole = archive(&[("config.dump", file, b"{}"), ("checkpoint/pages-1.img", file, &[7; 5000])]);
+        let whole = archive(&[
+            ("config.dump", file, b"{}"),
+            ("checkpoint/pages-1.img", file, &[7; 5000]),
+        ]);
         let mut lies = archive(&[("checkpoint/pages-1.img", file, &[7; 5000])]);
         // the size field of the first header: larger than all there is
         lies[124..136].copy_from_slice(b"77777777777\0");
         let sum: u32 = lies[..512]
             .iter()
             .enumerate()
-            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
+            .map(|(at, byte)| {
+                if (148..156).contains(&at) {
+                    32
+                } else {
+                    u32::from(*byte)
+                }
+            })
             .sum();
         lies[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         for (bytes, reason) in [
@@ -363,10 +387,22 @@ mod tests {
             (whole[..2048].to_vec(), "cut off"),
             (Vec::new(), "cut off"),
             (lies, "cut off"),
-            (archive(&[("checkpoint/x.img", EntryType::Symlink, b"")]), "not a plain file"),
-            (archive(&[("spec.dump", EntryType::Link, b"")]), "not a plain file"),
-            (archive(&[("spec.dump", EntryType::Fifo, b"")]), "not a plain file"),
-            (archive(&[("spec.dump", file, b"1"), ("spec.dump", file, b"2")]), "twice"),
+            (
+                archive(&[("checkpoint/x.img", EntryType::Symlink, b"")]),
+                "not a plain file",
+            ),
+            (
+                archive(&[("spec.dump", EntryType::Link, b"")]),
+                "not a plain file",
+            ),
+            (
+                archive(&[("spec.dump", EntryType::Fifo, b"")]),
+                "not a plain file",
+            ),
+            (
+                archive(&[("spec.dump", file, b"1"), ("spec.dump", file, b"2")]),
+                "twice",
+            ),
         ] {
             let error = unpacked(&bytes).1.unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");

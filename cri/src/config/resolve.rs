@@ -10,7 +10,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    CgroupDriver, CheckpointConfig, Config, ConfigError, ImagesConfig, NetworkConfig, RuntimeConfig, StreamingConfig, TlsFiles,
+    CgroupDriver, CheckpointConfig, Config, ConfigError, ImagesConfig, NetworkConfig, RuntimeConfig,
+    StreamingConfig, TlsFiles,
     raw::{RawConfig, RawImages, RawNetwork, RawRuntime, RawStreaming},
 };
 use crate::spec::{caps, rlimits};

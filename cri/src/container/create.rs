@@ -52,7 +52,7 @@ pub(crate) async fn create_from(
 ) -> Result<String> {
     let pod = core.pod(&request.pod_sandbox_id)?;
     pod.must_be_ready()?;
-    let config = request
+    let mut config = request
         .config
         .ok_or_else(|| Error::invalid("config", "is missing"))?;
     let metadata = config
@@ -77,6 +77,10 @@ pub(crate) async fn create_from(
     let image_volumes = image_volumes::ids(core, &config.mounts)?;
     let name = unique_name(metadata, &pod.cell.get().metadata());
     core.container_names.reserve(&name, &id)?;
+    if let Some(shown) = config.image.as_mut().filter(|_| origin.is_checkpoint()) {
+        // the archive may be gone tomorrow
+        shown.image = crate::images::names(&image, &image.id).0;
+    }
     let mut record = new_record(id, name.clone(), &pod, &image, config, log_path);
     record.image_volumes = image_volumes;
     let container = match Cell::create(&core.container_records, record) {

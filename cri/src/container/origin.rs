@@ -38,7 +38,10 @@ pub(super) async fn find(
 ) -> Result<Origin> {
     let of_image = || {
         let source = Source::of(wanted, found.as_ref())?;
-        Some(FromCheckpoint { source, strict: false })
+        Some(FromCheckpoint {
+            source,
+            strict: false,
+        })
     };
     let Some(from) = from.or_else(of_image) else {
         let image = found.ok_or_else(|| Error::ImageNotLocal(wanted.to_owned()))?;
@@ -46,7 +49,10 @@ pub(super) async fn find(
     };
     criu(core)?;
     let (at, id, strict) = (Arc::clone(core), id.to_owned(), from.strict);
-    let staged = blocking("unpacking a checkpoint", move || Staged::unpack(&at, &id, &from.source)).await?;
+    let staged = blocking("unpacking a checkpoint", move || {
+        Staged::unpack(&at, &id, &from.source)
+    })
+    .await?;
     let base = base(core, &staged, !strict).await?;
     if strict && found.is_none_or(|found| found.id != base.id) {
         let reason = format!("{wanted:?} is not the image of the checkpoint");
@@ -79,6 +85,11 @@ async fn base(core: &Core, staged: &Staged, pulls: bool) -> Result<Arc<Image>> {
 }
 
 impl Origin {
+    /// Whether it is more than an image.
+    pub(super) fn is_checkpoint(&self) -> bool {
+        self.staged.is_some()
+    }
+
     /// Fails where the checkpoint doesn't fit what the request makes.
     pub(super) fn check(&self, spec: &Spec) -> Result<()> {
         match &self.staged {
@@ -89,12 +100,16 @@ impl Origin {
 
     /// Puts the checkpoint's files into the container's root.
     pub(super) fn fill(&self, rootfs: &Overlay) -> Result<()> {
-        self.staged.as_ref().map_or(Ok(()), |(staged, _)| staged.apply(rootfs))
+        self.staged
+            .as_ref()
+            .map_or(Ok(()), |(staged, _)| staged.apply(rootfs))
     }
 
     /// Where the container's processes come from, if not from its image.
     pub(super) fn restore(&self, core: &Core, create: &CreateContainer) -> Result<Option<Restore>> {
-        let Some((staged, _)) = &self.staged else { return Ok(None) };
+        let Some((staged, _)) = &self.staged else {
+            return Ok(None);
+        };
         let work = create.bundle.join("restore");
         std::fs::create_dir(&work).io("create folder", &work)?;
         Ok(Some(Restore {

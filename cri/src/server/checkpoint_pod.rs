@@ -16,8 +16,11 @@ pub(super) async fn checkpoint_pod(
     headers: &MetadataMap,
     request: CheckpointPodRequest,
 ) -> Result<CheckpointPodResponse> {
-    let limit = headers.get("grpc-timeout").and_then(|value| deadline(value.to_str().ok()?));
-    let limit = limit.ok_or_else(|| Error::invalid("grpc-timeout", "is missing: a checkpoint needs a deadline"))?;
+    let limit = headers
+        .get("grpc-timeout")
+        .and_then(|value| deadline(value.to_str().ok()?));
+    let limit =
+        limit.ok_or_else(|| Error::invalid("grpc-timeout", "is missing: a checkpoint needs a deadline"))?;
     let core = Arc::clone(core);
     detached("checkpointing a pod", async move {
         checkpoint::checkpoint_pod(&core, request, limit).await

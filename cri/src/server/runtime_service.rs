@@ -4,11 +4,12 @@ use tonic::{Request, Response, Status};
 
 use super::stream_lists::Parts;
 use super::{
-    Service, attach, checkpoint_container, checkpoint_pod, container_stats, container_status, create_container, exec, exec_sync,
-    get_container_events, list_containers, list_pod_sandbox, pod_sandbox_metrics, pod_sandbox_stats,
-    pod_sandbox_status, port_forward, remove_container, remove_pod_sandbox, reopen_container_log, restore_pod,
-    run_pod_sandbox, runtime_config, start_container, status, stop_container, stop_pod_sandbox, stream_lists,
-    update_container_resources, update_pod_sandbox_resources, version,
+    Service, attach, checkpoint_container, checkpoint_pod, container_stats, container_status,
+    create_container, exec, exec_sync, get_container_events, list_containers, list_pod_sandbox,
+    pod_sandbox_metrics, pod_sandbox_stats, pod_sandbox_status, port_forward, remove_container,
+    remove_pod_sandbox, reopen_container_log, restore_pod, run_pod_sandbox, runtime_config, start_container,
+    status, stop_container, stop_pod_sandbox, stream_lists, update_container_resources,
+    update_pod_sandbox_resources, version,
 };
 use crate::error::Result;
 use crate::proto::runtime_service_server::RuntimeService;

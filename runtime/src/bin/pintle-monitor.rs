@@ -15,7 +15,10 @@ fn main() -> ExitCode {
         eprintln!("pintle-monitor: {error}");
         return ExitCode::FAILURE;
     }
-    if std::env::args_os().nth(1).is_some_and(|word| word == checkpoint::HELPER_ARGUMENT) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == checkpoint::HELPER_ARGUMENT)
+    {
         return checkpoint::run_helper();
     }
     let options = match parse(std::env::args_os().skip(1)) {

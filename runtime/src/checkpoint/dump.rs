@@ -27,9 +27,11 @@ const GHOSTS: u32 = 256 << 20;
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "criu's own switches")]
 pub struct Connections {
-    /// TCP connections are dumped as they are, and the network stands still meanwhile. Otherwise they are closed when the
-    /// container is restored, and listening sockets listen on.
+    /// TCP connections are dumped as they are, and the network stands still meanwhile.
     pub tcp_established: bool,
+    /// TCP connections, where there are any, are closed in what is restored; listening sockets listen on. With neither of
+    /// both, connections can't be dumped.
+    pub tcp_close: bool,
     /// Unix sockets whose other end is outside are dumped.
     pub ext_unix_sk: bool,
     /// File locks are dumped.
@@ -76,7 +78,8 @@ pub fn dump(dump: &Dump<'_>) -> Result<()> {
     save_descriptors(dump)?;
     let criu = Criu::start(dump.criu, &[], &Place::default())?;
     let version = criu.version()?;
-    let closes = !dump.connections.tcp_established;
+    // criu puts it down as a demand on whoever restores, and not every runtime can meet that
+    let closes = dump.connections.tcp_close && has_connections(dump.pid);
     let options = Options {
         images_dir_fd: images.as_raw_fd(),
         work_dir_fd: Some(work.as_raw_fd()),
@@ -97,8 +100,8 @@ pub fn dump(dump: &Dump<'_>) -> Result<()> {
         file_locks: Some(dump.connections.file_locks),
         shell_job: Some(dump.connections.shell_job),
         link_remap: Some(dump.connections.link_remap),
-        // nobody's packets matter to connections that are closed anyway
-        network_lock: (closes && version >= (3, 18)).then_some(NO_NETWORK_LOCK),
+        // without connections nobody's packets matter
+        network_lock: (!dump.connections.tcp_established && version >= (3, 18)).then_some(NO_NETWORK_LOCK),
         ..Options::default()
     };
     criu.send(&Request {
@@ -114,6 +117,21 @@ pub fn dump(dump: &Dump<'_>) -> Result<()> {
         Err(_) => failure("dump this container", None, dump.work, LOG),
     };
     Err(explained(error, dump.criu, dump.work))
+}
+
+/// Whether there is a TCP connection in the network namespace of a process, by `/proc/<pid>/net/tcp` (proc_net(5)).
+fn has_connections(pid: i32) -> bool {
+    const LISTENS_OR_CLOSED: [&str; 2] = ["0A", "07"];
+    ["tcp", "tcp6"].iter().any(|table| {
+        let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        let states = text
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().nth(3));
+        states
+            .into_iter()
+            .any(|state| !LISTENS_OR_CLOSED.contains(&state))
+    })
 }
 
 /// What the standard streams are, by which they are found again among the images.
@@ -167,7 +185,11 @@ fn external_mounts(dump: &Dump<'_>, plan: &Plan) -> Result<Vec<Pair>> {
             _ => {}
         }
     }
-    let masked = dump.spec.linux().as_ref().and_then(|l| l.masked_paths().as_deref());
+    let masked = dump
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.masked_paths().as_deref());
     for path in masked.unwrap_or_default() {
         let shown = root_path.join(path.trim_start_matches('/'));
         if fs::symlink_metadata(shown).is_ok_and(|about| about.file_type().is_char_device()) {

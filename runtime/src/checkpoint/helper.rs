@@ -72,11 +72,13 @@ pub fn run() -> ExitCode {
         Err(error) => (Err(RemoteError::from(&error)), None),
     };
     let answer: Answer = outcome;
-    let told = serde_json::to_vec(&answer).map_err(io::Error::from).and_then(|mut line| {
-        line.push(b'\n');
-        let mut out = io::stdout().lock();
-        out.write_all(&line).and_then(|()| out.flush())
-    });
+    let told = serde_json::to_vec(&answer)
+        .map_err(io::Error::from)
+        .and_then(|mut line| {
+            line.push(b'\n');
+            let mut out = io::stdout().lock();
+            out.write_all(&line).and_then(|()| out.flush())
+        });
     if told.is_ok() && answer.is_ok() {
         // the caller's word, or its end
         let _ = input.read(&mut [0]);
@@ -87,7 +89,8 @@ pub fn run() -> ExitCode {
 
 fn read(input: &mut impl io::BufRead) -> Result<Checkpoint> {
     let mut line = Vec::new();
-    io::BufRead::read_until(&mut io::Read::take(input, MAX_REQUEST), b'\n', &mut line).call("read request")?;
+    io::BufRead::read_until(&mut io::Read::take(input, MAX_REQUEST), b'\n', &mut line)
+        .call("read request")?;
     serde_json::from_slice(&line).map_err(|source| Error::Parse {
         path: "request".into(),
         source,

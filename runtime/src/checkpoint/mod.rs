@@ -169,8 +169,7 @@ fn check_spec(spec: &Spec, plan: &Plan) -> Result<()> {
 /// Whether a mount shows something of the host's: criu is told what, and does not look into it.
 fn is_external(mount: &Mount) -> bool {
     let bound = |o: &String| o == "bind" || o == "rbind";
-    mount.options().iter().flatten().any(bound)
-        || matches!(mount.typ().as_deref(), Some("bind" | "overlay"))
+    mount.options().iter().flatten().any(bound) || matches!(mount.typ().as_deref(), Some("bind" | "overlay"))
 }
 
 /// A path as protobuf's strings can hold it.

@@ -12,7 +12,9 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process};
 
 use super::dump::bound_cgroups;
-use super::rpc::{CGROUPS_IGNORED, InheritFd, JoinNamespace, Options as Asked, Pair, Request, Response, kind};
+use super::rpc::{
+    CGROUPS_IGNORED, InheritFd, JoinNamespace, Options as Asked, Pair, Request, Response, kind,
+};
 use super::session::{Criu, Place, failure};
 use super::{DESCRIPTORS, NET_KEY, NULL, Restore, check_spec, explained, is_external, refused, text, verify};
 use crate::cgroup;
@@ -30,7 +32,12 @@ const LOG: &str = "restore.log";
 const MAX_DESCRIPTORS: u64 = 64 << 10;
 
 /// Runs in a container's stage, in the place of making an init: leaves a keeper behind.
-pub(crate) fn run(options: &Options, restore: &Restore, stdio: [OwnedFd; 3], channel: &Channel) -> Result<()> {
+pub(crate) fn run(
+    options: &Options,
+    restore: &Restore,
+    stdio: [OwnedFd; 3],
+    channel: &Channel,
+) -> Result<()> {
     match fork().call("fork")? {
         // the keeper reports for itself from here on
         Forked::Parent(_) => Ok(()),
@@ -147,9 +154,7 @@ impl Keeper<'_> {
     fn follow(&mut self, criu: &Criu) -> Result<()> {
         let mut init = None;
         loop {
-            let (response, fds) = criu
-                .receive()
-                .map_err(|_| self.failed(None))?;
+            let (response, fds) = criu.receive().map_err(|_| self.failed(None))?;
             if response.kind != kind::NOTIFY {
                 return match response.success {
                     true => Ok(()),
@@ -264,7 +269,8 @@ impl Keeper<'_> {
     /// The network namespace to be restored in; none for a new one, or the host's.
     fn network(&self) -> Result<Option<File>> {
         let path = self.basis.plan.path(LinuxNamespaceType::Network);
-        path.map(|path| File::open(path).path("open namespace", path)).transpose()
+        path.map(|path| File::open(path).path("open namespace", path))
+            .transpose()
     }
 
     fn inherited(&self, net: Option<&File>) -> Result<Vec<InheritFd>> {
@@ -325,7 +331,9 @@ fn read_descriptors(path: &PathBuf) -> Result<Vec<String>> {
     use std::io::Read as _;
     let mut text = Vec::new();
     let file = File::open(path).path("open", path)?;
-    file.take(MAX_DESCRIPTORS).read_to_end(&mut text).path("read", path)?;
+    file.take(MAX_DESCRIPTORS)
+        .read_to_end(&mut text)
+        .path("read", path)?;
     serde_json::from_slice(&text).map_err(|source| Error::Parse {
         path: path.clone(),
         source,

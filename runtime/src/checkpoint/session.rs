@@ -56,9 +56,13 @@ impl Criu {
             let message = format!("CRIU binary not found or too old: {}", program.display());
             return Err(refused(Kind::Unsupported, message));
         }
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-                .call("socketpair")?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .call("socketpair")?;
         let theirs = above_stdio(theirs)?;
         let tree = place.cgroup.and_then(Entry::tree);
         let forked = match tree {
@@ -98,8 +102,8 @@ impl Criu {
             }
             other => other.call("receive from criu")?,
         };
-        let response =
-            Response::decode(&buf[..length]).map_err(|_| Error::sys("decode criu's answer", Errno::EPROTO))?;
+        let response = Response::decode(&buf[..length])
+            .map_err(|_| Error::sys("decode criu's answer", Errno::EPROTO))?;
         Ok((response, fds))
     }
 
@@ -120,7 +124,14 @@ impl Criu {
             ..Request::default()
         })?;
         let version = match self.receive()? {
-            (Response { success: true, version: Some(version), .. }, _) => (version.major, version.minor),
+            (
+                Response {
+                    success: true,
+                    version: Some(version),
+                    ..
+                },
+                _,
+            ) => (version.major, version.minor),
             _ => return Err(refused(Kind::Unsupported, "criu does not tell its version")),
         };
         if version < OLDEST {
@@ -161,7 +172,13 @@ fn become_criu(name: &CString, socket: &OwnedFd, passed: &[BorrowedFd<'_>], plac
     if place.cgroup_namespace {
         unshare(CloneFlags::CLONE_NEWCGROUP).call("unshare cgroup namespace")?;
     }
-    let null = || fs::File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+    let null = || {
+        fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map(OwnedFd::from)
+    };
     let null = || null().path("open", "/dev/null").and_then(above_stdio);
     install_streams(&[null()?, null()?, null()?])?;
     for fd in passed.iter().map(AsRawFd::as_raw_fd).chain([socket.as_raw_fd()]) {
@@ -174,7 +191,10 @@ fn become_criu(name: &CString, socket: &OwnedFd, passed: &[BorrowedFd<'_>], plac
         word("swrk".to_owned())?,
         word(socket.as_raw_fd().to_string())?,
     ];
-    Err(Error::sys("execute criu", execve(name, &args, &[word(PATH.to_owned())?])))
+    Err(Error::sys(
+        "execute criu",
+        execve(name, &args, &[word(PATH.to_owned())?]),
+    ))
 }
 
 /// Why criu failed: its own words from the log, else what it answered.
@@ -185,7 +205,9 @@ pub(super) fn failure(what: &'static str, response: Option<&Response>, work: &Pa
         (_, Some(errno)) if errno != 0 => Errno::from_raw(errno.abs()).desc().to_owned(),
         _ => "no reason given".to_owned(),
     });
-    let reason = told.or(answered).unwrap_or_else(|| "it ended without an answer".to_owned());
+    let reason = told
+        .or(answered)
+        .unwrap_or_else(|| "it ended without an answer".to_owned());
     refused(Kind::Kernel, format!("criu cannot {what}: {reason}"))
 }
 
@@ -195,7 +217,11 @@ fn last_errors(log: &Path) -> Option<String> {
     use std::io::Read as _;
     const MOST: usize = 3;
     let mut text = Vec::new();
-    fs::File::open(log).ok()?.take(MAX_LOG).read_to_end(&mut text).ok()?;
+    fs::File::open(log)
+        .ok()?
+        .take(MAX_LOG)
+        .read_to_end(&mut text)
+        .ok()?;
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text
         .lines()
@@ -227,14 +253,20 @@ mod tests {
             "criu cannot dump this container: 2; 3; inet: Connected TCP socket"
         );
         let error = failure("dump this container", None, folder.path(), "none.log");
-        assert!(error.to_string().ends_with("it ended without an answer"), "{error}");
+        assert!(
+            error.to_string().ends_with("it ended without an answer"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_program_that_is_not_there_is_told() {
         let error = Criu::start(Path::new("/nowhere/criu"), &[], &Place::default()).unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
-        assert!(error.to_string().contains("CRIU binary not found or too old"), "{error}");
+        assert!(
+            error.to_string().contains("CRIU binary not found or too old"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -64,7 +64,9 @@ fn namespaces(plan: &Plan, pid: Pid) -> Result<()> {
             None => of("self", name)? != its,
         };
         if !fits {
-            return Err(too_much(&format!("another {name} namespace than the container's")));
+            return Err(too_much(&format!(
+                "another {name} namespace than the container's"
+            )));
         }
     }
     Ok(())
@@ -73,7 +75,9 @@ fn namespaces(plan: &Plan, pid: Pid) -> Result<()> {
 fn status(expected: &Expected<'_>, text: &str) -> Result<()> {
     let process = expected.spec.process().as_ref();
     let field = |name: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value.map(str::trim)
     };
     let allowed = allowed(expected.spec);
@@ -136,7 +140,10 @@ pub(super) fn mounts(spec: &Spec, init: Pid) -> Result<()> {
             Some(_) => {}
         }
     }
-    let root_read_only = spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true));
+    let root_read_only = spec
+        .root()
+        .as_ref()
+        .is_some_and(|root| root.readonly() == Some(true));
     let root = lines.iter().find(|line| line.point == Path::new("/"));
     if root_read_only && !root.is_some_and(read_only) {
         return Err(differs(Path::new("/"), "is writable"));
@@ -240,7 +247,10 @@ fn too_much(what: &str) -> crate::Error {
 fn differs(point: &Path, how: &str) -> crate::Error {
     refused(
         Kind::InvalidArgument,
-        format!("the checkpoint does not fit the request: the mount {} {how}", point.display()),
+        format!(
+            "the checkpoint does not fit the request: the mount {} {how}",
+            point.display()
+        ),
     )
 }
 
@@ -250,7 +260,8 @@ mod tests {
 
     #[test]
     fn lines_of_a_mount_table_are_read() {
-        let line = parse("36 35 98:0 /x /mnt\\0402 ro,noatime master:1 - ext3 /dev/root rw,errors=continue").unwrap();
+        let line = parse("36 35 98:0 /x /mnt\\0402 ro,noatime master:1 - ext3 /dev/root rw,errors=continue")
+            .unwrap();
         assert_eq!(line.point, Path::new("/mnt 2"));
         assert_eq!((line.options, line.kind), ("ro,noatime", "ext3"));
         assert!(parse("nonsense").is_none());

@@ -52,7 +52,10 @@ impl Dumped {
         let mut output = output.take(MAX_ANSWER);
         loop {
             let before = answer.len();
-            output.read_buf(&mut answer).await.call("read from checkpoint helper")?;
+            output
+                .read_buf(&mut answer)
+                .await
+                .call("read from checkpoint helper")?;
             if answer.len() == before || answer.ends_with(b"\n") {
                 break;
             }

@@ -31,7 +31,8 @@ use link::Link;
 
 use crate::error::{Error, Result};
 use crate::protocol::{
-    CreateContainer, ExecRequest, KillScope, MonitorState, PROTOCOL_VERSION, Reply, Request, RestoreContainer, SandboxSetup,
+    CreateContainer, ExecRequest, KillScope, MonitorState, PROTOCOL_VERSION, Reply, Request,
+    RestoreContainer, SandboxSetup,
 };
 
 /// A connection to a monitor; clones share it. It is closed when the last clone, exec and [`Events`] are dropped,

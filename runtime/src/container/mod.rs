@@ -80,7 +80,6 @@ pub struct Options {
     pub restore: Option<Restore>,
 }
 
-
 impl From<&CreateContainer> for Options {
     fn from(request: &CreateContainer) -> Self {
         Self {

@@ -24,8 +24,8 @@ use crate::sys::process::{Forked, clone, exit_now};
 
 /// Runs in a forked child, which ends when this returns.
 pub(super) fn run(options: &Options, stdio: [OwnedFd; 3], listener: Option<OwnedFd>, channel: &Channel) {
-    let outcome = isolate(options, &stdio, listener.as_ref(), channel)
-        .and_then(|()| match &options.restore {
+    let outcome =
+        isolate(options, &stdio, listener.as_ref(), channel).and_then(|()| match &options.restore {
             Some(restore) => checkpoint::run_restore(options, restore, stdio, channel),
             None => try_run(options, stdio, listener, channel),
         });

@@ -9,7 +9,8 @@ use super::event_loop::Monitor;
 use super::poller::Token;
 use super::state::State;
 use crate::protocol::{
-    ErrorKind, KillScope, MonitorState, PROTOCOL_VERSION, RemoteError, Reply, Request, RestoreContainer, SandboxSetup, ToDaemon,
+    ErrorKind, KillScope, MonitorState, PROTOCOL_VERSION, RemoteError, Reply, Request, RestoreContainer,
+    SandboxSetup, ToDaemon,
 };
 
 pub(super) type Answer = Result<Reply, RemoteError>;

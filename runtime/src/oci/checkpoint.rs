@@ -115,6 +115,7 @@ fn work(given: &Given) -> Result<Option<PathBuf>> {
 fn connections(given: &Given) -> Connections {
     Connections {
         tcp_established: given.is_on("tcp-established"),
+        tcp_close: false,
         ext_unix_sk: given.is_on("ext-unix-sk"),
         file_locks: given.is_on("file-locks"),
         shell_job: given.is_on("shell-job"),

@@ -2,7 +2,8 @@
 
 use super::args::{Flag, Given, switch, value};
 use super::{
-    Context, checkpoint, create, delete, events, exec, features, kill, list, pause, ps, spec, start, state, update,
+    Context, checkpoint, create, delete, events, exec, features, kill, list, pause, ps, spec, start, state,
+    update,
 };
 use crate::error::Result;
 
@@ -40,12 +41,20 @@ const NO_PIVOT: Flag = switch(
 );
 const NO_KEYRING: Flag = switch("no-new-keyring", "", "stay in the caller's session keyring");
 const IMAGES: Flag = value("image-path", "", "folder of criu's images (default: checkpoint)");
-const WORK: Flag = value("work-path", "", "folder of criu's logs (default: that of the images)");
+const WORK: Flag = value(
+    "work-path",
+    "",
+    "folder of criu's logs (default: that of the images)",
+);
 const TCP: Flag = switch("tcp-established", "", "keep TCP connections");
 const UNIX: Flag = switch("ext-unix-sk", "", "allow unix sockets that lead outside");
 const JOB: Flag = switch("shell-job", "", "allow another session's terminal");
 const LOCKS: Flag = switch("file-locks", "", "keep file locks");
-const CGROUPS: Flag = value("manage-cgroups-mode", "", "accepted for compatibility: the specification decides");
+const CGROUPS: Flag = value(
+    "manage-cgroups-mode",
+    "",
+    "accepted for compatibility: the specification decides",
+);
 const PIDFD: Flag = value("pidfd-socket", "", "socket that is given a pidfd of the process");
 
 const fn command(

@@ -56,7 +56,11 @@ struct Context {
 impl Context {
     /// The program criu.
     fn criu(&self) -> Result<PathBuf> {
-        let name = self.criu.as_deref().filter(|name| !name.is_empty()).unwrap_or("criu");
+        let name = self
+            .criu
+            .as_deref()
+            .filter(|name| !name.is_empty())
+            .unwrap_or("criu");
         crate::checkpoint::find_criu(name)
     }
 }

@@ -52,7 +52,11 @@ fn reopen_null(stdio: &[OwnedFd; 3]) -> Result<()> {
             continue;
         }
         let flags = OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL).call("fcntl F_GETFL")?);
-        let mode = (flags & OFlag::O_ACCMODE) | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let mode = (flags & OFlag::O_ACCMODE)
+            | OFlag::O_CLOEXEC
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_NONBLOCK
+            | OFlag::O_NOCTTY;
         let Ok(own) = open("/dev/null", mode, Mode::empty()) else {
             continue;
         };

@@ -58,10 +58,15 @@ impl Shown {
                 continue;
             }
             match sources.ready.get_mut(index).and_then(Option::take) {
-                Some(bind::Source { mount: source, is_folder }) => {
+                Some(bind::Source {
+                    mount: source,
+                    is_folder,
+                }) => {
                     let make = if is_folder { ensure_folder } else { ensure_file };
                     make(root.as_fd(), destination)
-                        .and_then(|place| attach(source.as_fd(), place.fd.as_fd()).path("attach on", destination))
+                        .and_then(|place| {
+                            attach(source.as_fd(), place.fd.as_fd()).path("attach on", destination)
+                        })
                         .map_err(|e| at(mount, e))?;
                 }
                 None => {
@@ -95,10 +100,13 @@ impl Shown {
         if let Ok(fd) = open_in_root(self.root.as_fd(), path, OFlag::O_PATH) {
             let full = path_of(&fd)?;
             let inside = full.strip_prefix(&self.base);
-            let inside = inside.map_err(|_| Error::io("find in root file system", path, nix::errno::Errno::EXDEV))?;
+            let inside =
+                inside.map_err(|_| Error::io("find in root file system", path, nix::errno::Errno::EXDEV))?;
             return Ok(Path::new("/").join(inside));
         }
-        let plain = path.components().filter(|part| !matches!(part, Component::CurDir));
+        let plain = path
+            .components()
+            .filter(|part| !matches!(part, Component::CurDir));
         Ok(plain.collect())
     }
 }

@@ -89,6 +89,9 @@ pub async fn checkpoint_pod(
 }
 
 /// `RestorePod`.
-pub async fn restore_pod(channel: &Channel, request: RestorePodRequest) -> Result<RestorePodResponse, Status> {
+pub async fn restore_pod(
+    channel: &Channel,
+    request: RestorePodRequest,
+) -> Result<RestorePodResponse, Status> {
     unary(channel, "runtime.v1.RuntimeService/RestorePod", request).await
 }
