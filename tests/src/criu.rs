@@ -1,8 +1,14 @@
-//! Whether criu can work here, and the daemon's configuration with it.
+//! Whether criu can work here, the daemon's configuration with it, and what tests of checkpoints share.
 
+use std::path::Path;
 use std::process::Command;
 
+use k8s_cri::v1::{CheckpointContainerRequest, ContainerConfig};
+use tonic::Status;
+
+use crate::cri;
 use crate::server::Setup;
+use crate::world::World;
 
 /// Another criu than that on `PATH`, for hosts whose kernel is too new for the packaged one.
 const VARIABLE: &str = "PINTLE_TEST_CRIU";
@@ -36,4 +42,27 @@ pub fn works(test: &str) -> bool {
         why.replace('\n', "\n*** ")
     );
     false
+}
+
+/// The same container, of another image or of a checkpoint.
+pub fn made_of(config: &ContainerConfig, image: &str) -> ContainerConfig {
+    ContainerConfig {
+        image: Some(cri::spec(image)),
+        ..config.clone()
+    }
+}
+
+/// `CheckpointContainer`.
+pub async fn checkpoint(w: &World, container: &str, location: &Path) -> Result<(), Status> {
+    let request = CheckpointContainerRequest {
+        container_id: container.to_owned(),
+        location: location.display().to_string(),
+        timeout: 60,
+    };
+    w.cri
+        .runtime
+        .clone()
+        .checkpoint_container(request)
+        .await
+        .map(drop)
 }

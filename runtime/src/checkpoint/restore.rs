@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process};
@@ -25,7 +27,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::IdMaps;
 use crate::process;
 use crate::rootfs::{Shown, Sources, isolate_mounts, open_proc};
-use crate::sys::process::{Forked, exit_now, fork, wait};
+use crate::sys::process::{Forked, exit_now, fork, pidfd_open, wait};
 
 const LOG: &str = "restore.log";
 /// `descriptors.json` is three short strings.
@@ -170,9 +172,7 @@ impl Keeper<'_> {
                 }
                 (Some("pre-resume"), Some(init)) => {
                     self.ready(criu.pid(), Pid::from_raw(init))?;
-                    if !self.channel.wait_for_release() {
-                        return Err(refused(Kind::InvalidState, "the container was given up"));
-                    }
+                    self.hold(Pid::from_raw(init))?;
                 }
                 (Some("pre-resume"), None) => {
                     return Err(refused(Kind::Kernel, "criu does not tell what it has restored"));
@@ -180,6 +180,38 @@ impl Keeper<'_> {
                 _ => {}
             }
             criu.go_on()?;
+        }
+    }
+
+    /// Waits for the start. An init that is killed before ends that: it is a child of this process, whose own end has whoever
+    /// adopts it hear of it.
+    fn hold(&self, init: Pid) -> Result<()> {
+        let given_up = || {
+            refused(
+                Kind::InvalidState,
+                "the container was given up before it was started",
+            )
+        };
+        let init = pidfd_open(init).call("pidfd_open")?;
+        loop {
+            let mut fds = [
+                PollFd::new(self.channel.fd(), PollFlags::POLLIN),
+                PollFd::new(init.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).call("poll"),
+            }
+            let [start, end] = fds.map(|fd| fd.any().unwrap_or(true));
+            if end {
+                return Err(given_up());
+            }
+            if start {
+                return match self.channel.wait_for_release() {
+                    true => Ok(()),
+                    false => Err(given_up()),
+                };
+            }
         }
     }
 
