@@ -18,7 +18,7 @@ fn hollow(image_id: &str, diff: &[u8]) -> image::Layer {
         .file(
             "spec.dump",
             0o600,
-            r#"{"ociVersion":"1.0.2","process":{"cwd":"/"}}"#,
+            r#"{"ociVersion":"1.0.2","process":{"cwd":"/","user":{"uid":0,"gid":0}}}"#,
         )
         .file("checkpoint/inventory.img", 0o600, "no image")
         .file("rootfs-diff.tar", 0o600, diff)
@@ -45,12 +45,18 @@ async fn archives_that_are_wrong_or_hostile_leave_nothing() {
         let layer = image::Layer::new;
         let empty = layer().finish();
         let whole = hollow(&id, &empty).finish();
+        let ends = hollow(&id, b"something").finish();
         let cases: Vec<(&str, Vec<u8>, &str)> = vec![
             ("nothing", Vec::new(), "cut off"),
             ("no tar", vec![b'x'; 4096], "cut off"),
             ("half", whole[..whole.len() / 2].to_vec(), "cut off"),
-            ("no end", whole[..whole.len() - 1024].to_vec(), "cut off"),
-            ("empty", empty.clone(), "missing"),
+            ("no end", ends[..ends.len() - 1024].to_vec(), "cut off"),
+            ("empty", empty.clone(), "cut off"),
+            (
+                "without images",
+                layer().file("config.dump", 0o600, "{}").finish(),
+                "missing",
+            ),
             (
                 "a symlink",
                 layer().symlink("config.dump", &evil).finish(),
