@@ -98,6 +98,15 @@ pub enum Error {
         /// The caller's limit.
         seconds: i64,
     },
+    /// A checkpoint took longer than its caller allowed.
+    #[error("the checkpoint was not done within {seconds} s and is given up")]
+    CheckpointTimeout {
+        /// The caller's limit.
+        seconds: u64,
+    },
+    /// A checkpoint that is damaged, hostile, or doesn't fit the request.
+    #[error("checkpoint: {0}")]
+    BadCheckpoint(String),
     /// A container did not go away.
     #[error("container {0} did not exit after SIGKILL")]
     Unkillable(String),

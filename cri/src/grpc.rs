@@ -36,12 +36,16 @@ fn shortened(message: String) -> String {
 
 fn code(error: &Error) -> Code {
     match error {
-        Error::Invalid { .. } | Error::Ambiguous { .. } | Error::Spec(_) => Code::InvalidArgument,
+        Error::Invalid { .. } | Error::Ambiguous { .. } | Error::Spec(_) | Error::BadCheckpoint(_) => {
+            Code::InvalidArgument
+        }
         Error::Gather(GatherError::NoDevice { .. }) => Code::InvalidArgument,
         Error::NotFound { .. } | Error::ImageNotLocal(_) => Code::NotFound,
         Error::WrongState { .. } => Code::FailedPrecondition,
         Error::NameTaken { .. } => Code::AlreadyExists,
-        Error::ExecTimeout { .. } | Error::Unkillable(_) => Code::DeadlineExceeded,
+        Error::ExecTimeout { .. } | Error::CheckpointTimeout { .. } | Error::Unkillable(_) => {
+            Code::DeadlineExceeded
+        }
         Error::EventsForgotten => Code::OutOfRange,
         Error::SlowListener => Code::ResourceExhausted,
         Error::Shared(error) => code(error),

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod apparmor;
+pub mod checkpoint;
 pub mod cni;
 pub mod config;
 pub mod container;

@@ -13,6 +13,7 @@
 //! <root>/                       default /var/lib/pintle, kept for good
 //!   pods/ containers/           records
 //!   volumes/<container id>/     what images declare as VOLUME
+//!   checkpoints/<container id>/ while one is written or read
 //!   images/  cni/               the other rooms' own
 //! ```
 
@@ -67,6 +68,11 @@ impl Paths {
     /// The folder of all containers' volumes.
     pub fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
+    }
+
+    /// Files of checkpoints that are being written or read; nothing in here outlives a daemon.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
     }
 
     /// The image store.

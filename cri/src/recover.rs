@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pintle_runtime::cgroup::Handle;
 use pintle_runtime::client::MonitorClient;
 use pintle_runtime::protocol::{ContainerState as Found, ContainerStatus as FoundStatus, KillScope};
 use tokio::task::JoinSet;
@@ -142,6 +143,7 @@ async fn agree_with(core: &Arc<Core>, pod: &Pod, monitor: &MonitorClient) -> Res
 }
 
 fn agree(core: &Core, container: &Container, found: &Found) {
+    thaw(container);
     container.cell.note(|record| {
         record.pid = found.pid;
         if let Some(started_at) = found.started_at {
@@ -151,6 +153,17 @@ fn agree(core: &Core, container: &Container, found: &Found) {
     });
     if let (FoundStatus::Exited, Some(exit)) = (found.status, &found.exit) {
         container.note_exit(core, ExitRecord::of_process(exit));
+    }
+}
+
+/// Whoever stopped it to checkpoint it may have been killed with the former daemon.
+fn thaw(container: &Container) {
+    let record = container.cell.get();
+    if let Ok(group) = Handle::new(&record.cgroup)
+        && group.is_frozen()
+        && let Err(error) = group.freeze(false)
+    {
+        tracing::warn!(container = container.id, %error, "a container that stands still can't be made to go on");
     }
 }
 

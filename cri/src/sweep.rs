@@ -3,6 +3,7 @@
 //! one, may be another daemon's.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::container::{container_of, remove_tree};
 use crate::core::Core;
-use crate::error::Result;
+use crate::error::{IoContext as _, Result};
 use crate::task::blocking;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,6 +58,12 @@ async fn end_pod(folder: &Path) -> Result<()> {
 }
 
 fn sweep_files(core: &Core) -> Result<()> {
+    let checkpoints = core.paths.checkpoints();
+    remove_tree(&checkpoints)?;
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&checkpoints)
+        .io("create folder", &checkpoints)?;
     for folder in unknown(&core.paths.volumes(), |id| core.containers.get(id).is_some()) {
         remove_tree(&folder)?;
     }

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 mod channel;
+pub mod checkpoint;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod container;

@@ -98,6 +98,7 @@ pub struct Builder {
     index: bool,
     layers: Vec<(Vec<u8>, Packing)>,
     config: Value,
+    annotations: Value,
 }
 
 impl Builder {
@@ -109,7 +110,15 @@ impl Builder {
             index: false,
             layers: Vec::new(),
             config,
+            annotations: json!({}),
         }
+    }
+
+    /// Sets an annotation of the manifest.
+    #[must_use]
+    pub fn annotation(mut self, key: &str, value: &str) -> Builder {
+        self.annotations[key] = value.into();
+        self
     }
 
     /// Puts an index above the manifest, which lists another platform's manifest before ours.
@@ -141,10 +150,10 @@ impl Builder {
         for (tar, packing) in &self.layers {
             blobs.push(Blob::new(types.layer(*packing), pack(tar, *packing)?));
         }
-        let mut manifests = vec![manifest(&types, &blobs[0], &blobs[1..])];
+        let mut manifests = vec![manifest(&types, &blobs[0], &blobs[1..], &self.annotations)];
         if self.index {
             let other = self.config_blob(&types, "s390x", &diff_ids);
-            manifests.push(manifest(&types, &other, &blobs[1..]));
+            manifests.push(manifest(&types, &other, &blobs[1..], &self.annotations));
             manifests.push(index(
                 &types,
                 &[(&manifests[1], "s390x"), (&manifests[0], "amd64")],
@@ -171,10 +180,11 @@ impl Builder {
     }
 }
 
-fn manifest(types: &MediaTypes, config: &Blob, layers: &[Blob]) -> Blob {
+fn manifest(types: &MediaTypes, config: &Blob, layers: &[Blob], annotations: &Value) -> Blob {
     let layers: Vec<Value> = layers.iter().map(Blob::descriptor).collect();
     let manifest = json!({
         "schemaVersion": 2, "mediaType": types.manifest, "config": config.descriptor(), "layers": layers,
+        "annotations": annotations,
     });
     Blob::new(types.manifest, manifest.to_string().into_bytes())
 }

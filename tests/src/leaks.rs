@@ -105,7 +105,7 @@ fn add_held_namespaces(daemon: i32, things: &mut BTreeSet<String>) {
 
 fn add_addresses(slot: &Slot, things: &mut BTreeSet<String>) {
     let prefix = slot.subnet_prefix();
-    let gateway = format!("{prefix}1");
+    let gateway = format!("{prefix}0.1");
     for line in host::run("ip", &["-4", "route", "show", "table", "all"])
         .unwrap_or_default()
         .lines()

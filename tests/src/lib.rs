@@ -11,6 +11,7 @@ pub mod cgroups;
 pub mod check;
 pub mod child;
 pub mod cri;
+pub mod criu;
 pub mod host;
 pub mod http;
 pub mod image;

@@ -1,6 +1,8 @@
 //! Calls and messages that came to CRI after k8s-cri was last brought up to date, as far as the tests need them; the
 //! numbers are those of the published schema.
 
+pub mod checkpoint;
+
 use k8s_cri::v1::{
     Container, ContainerConfig, ContainerFilter, ContainerStatsFilter, ContainerStatusRequest,
     CreateContainerRequest, CreateContainerResponse, Image, ImageFilter, LinuxContainerResources, PodSandbox,

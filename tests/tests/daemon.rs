@@ -1,18 +1,14 @@
-//! The daemon itself: configuration, socket, status, what is not there yet.
+//! The daemon itself: configuration, socket, status.
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use k8s_cri::v1::{
-    CheckpointContainerRequest, NetworkConfig, RuntimeConfig, StatusRequest, UpdateRuntimeConfigRequest,
-    VersionRequest,
-};
+use k8s_cri::v1::{NetworkConfig, RuntimeConfig, StatusRequest, UpdateRuntimeConfigRequest, VersionRequest};
 use pintle_tests::server::{Kind, Server, Setup};
 use pintle_tests::slot::Slot;
 use pintle_tests::{pod, world};
-use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn says_its_name_and_that_it_is_ready() {
@@ -113,24 +109,6 @@ async fn a_second_daemon_does_not_take_over_the_first_ones_state() {
         let output = second.run_to_end(Duration::from_secs(10))?;
         ensure!(!output.success(), "{output:?}");
         ensure!(w.cri.pods().await?.is_empty(), "the first one still answers");
-        Ok(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_done_yet_says_so() {
-    world::test(async |w| {
-        let request = CheckpointContainerRequest {
-            container_id: "f".repeat(64),
-            ..Default::default()
-        };
-        let answer = w.cri.runtime.clone().checkpoint_container(request).await;
-        let error = answer.expect_err("an unknown container at least");
-        ensure!(
-            matches!(error.code(), Code::Unimplemented | Code::NotFound),
-            "{error:?}"
-        );
         Ok(())
     })
     .await;

@@ -216,6 +216,17 @@ pub(super) const KEYS: &[Key] = &[
         "30",
         "Seconds that a client may take to open the streams of its session.",
     ),
+    key(
+        "checkpoint.enable",
+        "true",
+        "Let containers be checkpointed, and checkpoints be restored. Whoever has made an archive says what runs then, within what\n\
+         the request allows.",
+    ),
+    key(
+        "checkpoint.criu",
+        r#""criu""#,
+        "The program criu: a path, or a name that is searched on PATH.",
+    ),
 ];
 
 /// All settings as a configuration file: each with its explanation above it.

@@ -46,6 +46,7 @@ pub struct Config {
     images: ImagesConfig,
     runtime: RuntimeConfig,
     streaming: StreamingConfig,
+    checkpoint: CheckpointConfig,
 }
 
 /// Who makes the cgroups.
@@ -139,6 +140,15 @@ pub struct StreamingConfig {
     pub idle_timeout: Duration,
     /// How long a client may take to open its streams.
     pub creation_timeout: Duration,
+}
+
+/// `[checkpoint]`: checkpoint and restore by criu.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointConfig {
+    /// Whether that may be asked for.
+    pub enable: bool,
+    /// The program: a path, or a name.
+    pub criu: String,
 }
 
 /// PEM files of a TLS server.
@@ -240,6 +250,11 @@ impl Config {
     /// `[streaming]`.
     pub fn streaming(&self) -> &StreamingConfig {
         &self.streaming
+    }
+
+    /// `[checkpoint]`.
+    pub fn checkpoint(&self) -> &CheckpointConfig {
+        &self.checkpoint
     }
 
     /// The monitor program: the configured one, else that beside this program, else the first on `PATH`.

@@ -17,6 +17,7 @@ pub(super) struct RawConfig {
     pub(super) images: RawImages,
     pub(super) runtime: RawRuntime,
     pub(super) streaming: RawStreaming,
+    pub(super) checkpoint: RawCheckpoint,
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,4 +72,11 @@ pub(super) struct RawStreaming {
     pub(super) tls_key: String,
     pub(super) idle_timeout: i64,
     pub(super) creation_timeout: i64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCheckpoint {
+    pub(super) enable: bool,
+    pub(super) criu: String,
 }

@@ -10,7 +10,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    CgroupDriver, Config, ConfigError, ImagesConfig, NetworkConfig, RuntimeConfig, StreamingConfig, TlsFiles,
+    CgroupDriver, CheckpointConfig, Config, ConfigError, ImagesConfig, NetworkConfig, RuntimeConfig,
+    StreamingConfig, TlsFiles,
     raw::{RawConfig, RawImages, RawNetwork, RawRuntime, RawStreaming},
 };
 use crate::spec::{caps, rlimits};
@@ -54,6 +55,10 @@ pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
         images: images(raw.images)?,
         runtime: runtime(raw.runtime)?,
         streaming: streaming(&raw.streaming)?,
+        checkpoint: CheckpointConfig {
+            enable: raw.checkpoint.enable,
+            criu: filled("checkpoint.criu", raw.checkpoint.criu)?,
+        },
     })
 }
 

@@ -1,4 +1,4 @@
-//! CreateContainer: name → record → snapshot → runtime spec → seccomp filter → an init that waits.
+//! CreateContainer: image or checkpoint → name → record → snapshot → runtime spec → seccomp filter → an init that waits.
 //!
 //! There is no undo beside these steps: whatever fails, `teardown.rs` takes down what stands.
 
@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use pintle_images::Image;
-use pintle_runtime::protocol::{CreateContainer, LogTarget, Overlay};
+use pintle_runtime::protocol::{CreateContainer, LogTarget, Overlay, RestoreContainer};
 use pintle_runtime::rootfs::{detached_overlay, read_in_root};
 use pintle_runtime::seccomp;
 
+use super::origin::{self, FromCheckpoint, Origin};
 use super::{Container, ContainerRecord, ContainerState, image_volumes, undo_create, unique_name, volumes};
 use crate::core::{Core, new_id};
 use crate::error::{Error, IoContext as _, Result};
@@ -37,9 +38,21 @@ const USERS_LIMIT: u64 = 4 << 20;
 /// # Errors
 /// Bad configs, a missing image, a name in use, and whatever fails on the way; nothing is left behind then.
 pub async fn create(core: &Arc<Core>, request: CreateContainerRequest) -> Result<String> {
+    create_from(core, request, None).await
+}
+
+/// As [`create`]; with `from`, the container goes on with what that checkpoint holds, whatever its image is.
+///
+/// # Errors
+/// As [`create`], and a checkpoint that is damaged or doesn't fit.
+pub(crate) async fn create_from(
+    core: &Arc<Core>,
+    request: CreateContainerRequest,
+    from: Option<FromCheckpoint>,
+) -> Result<String> {
     let pod = core.pod(&request.pod_sandbox_id)?;
     pod.must_be_ready()?;
-    let config = request
+    let mut config = request
         .config
         .ok_or_else(|| Error::invalid("config", "is missing"))?;
     let metadata = config
@@ -51,19 +64,23 @@ pub async fn create(core: &Arc<Core>, request: CreateContainerRequest) -> Result
         .as_ref()
         .map(|image| image.image.as_str())
         .unwrap_or_default();
-    let image = match wanted {
+    let found = match wanted {
         "" => return Err(Error::invalid("config.image.image", "is empty")),
-        key => core
-            .images
-            .get(key)?
-            .ok_or_else(|| Error::ImageNotLocal(key.to_owned()))?,
+        path if path.starts_with('/') => None,
+        key => core.images.get(key)?,
     };
+    let id = new_id();
+    let origin = origin::find(core, &id, wanted, found, from).await?;
+    let image = Arc::clone(&origin.image);
     let log_directory = request.sandbox_config.map(|sandbox| sandbox.log_directory);
     let log_path = log_path(log_directory, &pod.cell.get(), &config)?;
     let image_volumes = image_volumes::ids(core, &config.mounts)?;
     let name = unique_name(metadata, &pod.cell.get().metadata());
-    let id = new_id();
     core.container_names.reserve(&name, &id)?;
+    if let Some(shown) = config.image.as_mut().filter(|_| origin.is_checkpoint()) {
+        // the archive may be gone tomorrow
+        shown.image = crate::images::names(&image, &image.id).0;
+    }
     let mut record = new_record(id, name.clone(), &pod, &image, config, log_path);
     record.image_volumes = image_volumes;
     let container = match Cell::create(&core.container_records, record) {
@@ -78,7 +95,7 @@ pub async fn create(core: &Arc<Core>, request: CreateContainerRequest) -> Result
     };
     core.containers.insert(&container.id, Arc::clone(&container));
     let _one_at_a_time = container.ops.lock().await;
-    if let Err(error) = set_up(core, &pod, &container, &image).await {
+    if let Err(error) = set_up(core, &pod, &container, origin).await {
         if let Err(undo) = undo_create(core, &container).await {
             tracing::warn!(container = container.id, error = %undo, "a creation that failed is not undone yet");
         }
@@ -153,20 +170,16 @@ fn log_path(directory: Option<String>, pod: &PodRecord, config: &ContainerConfig
     Ok(path.display().to_string())
 }
 
-async fn set_up(
-    core: &Arc<Core>,
-    pod: &Arc<Pod>,
-    container: &Arc<Container>,
-    image: &Arc<Image>,
-) -> Result<()> {
-    let (at, of, what, from) = (
-        Arc::clone(core),
-        Arc::clone(pod),
-        Arc::clone(container),
-        Arc::clone(image),
-    );
+async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>, container: &Arc<Container>, origin: Origin) -> Result<()> {
+    let (at, of, what) = (Arc::clone(core), Arc::clone(pod), Arc::clone(container));
+    let origin = Arc::new(origin);
+    let from = Arc::clone(&origin);
     let create = blocking("preparing a container", move || prepare(&at, &of, &what, &from)).await?;
-    let pid = pod.live_monitor()?.create(create).await?;
+    let monitor = pod.live_monitor()?;
+    let pid = match origin.restore(core, &create)? {
+        None => monitor.create(create).await?,
+        Some(from) => monitor.restore(RestoreContainer { create, from }).await?,
+    };
     container.cell.update(|record| {
         record.pid = pid;
         // A sandbox that is being stopped has counted its containers already.
@@ -176,10 +189,11 @@ async fn set_up(
 }
 
 /// Everything up to the monitor: files, spec and filter. Blocking.
-fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) -> Result<CreateContainer> {
+fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, origin: &Origin) -> Result<CreateContainer> {
     let record = container.cell.get();
     let ids = pod.cell.get().user_ids();
-    let made = translate(core, &pod.cell.get(), &record, image)?;
+    let made = translate(core, &pod.cell.get(), &record, &origin.image)?;
+    origin.check(&made.spec)?;
     let seccomp_filter = seccomp_filter(core, &made)?;
     // The cgroup is known from here on, so that it can be removed whatever happens next.
     container.cell.update(|record| {
@@ -198,16 +212,18 @@ fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) ->
     core.layers.refresh(container);
     let bundle = core.paths.pod(&record.pod_id).bundle(&record.id);
     write_bundle(&bundle, &made.spec)?;
+    let rootfs = Overlay {
+        lower: snapshot.lower,
+        upper: Some(snapshot.upper),
+        work: Some(snapshot.work),
+        options: Vec::new(),
+        idmap: ids.are_mapped(),
+    };
+    origin.fill(&rootfs)?;
     Ok(CreateContainer {
         id: record.id.clone(),
         bundle,
-        rootfs: Some(Overlay {
-            lower: snapshot.lower,
-            upper: Some(snapshot.upper),
-            work: Some(snapshot.work),
-            options: Vec::new(),
-            idmap: ids.are_mapped(),
-        }),
+        rootfs: Some(rootfs),
         seccomp_filter,
         stdin: record.config.stdin,
         stdin_once: record.config.stdin_once,

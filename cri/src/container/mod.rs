@@ -3,6 +3,7 @@
 mod create;
 mod exec;
 mod image_volumes;
+mod origin;
 mod record;
 mod start;
 mod state;
@@ -17,7 +18,9 @@ use oci_spec::runtime::Process;
 use tokio::sync::watch;
 
 pub use create::create;
+pub(crate) use create::create_from;
 pub(crate) use image_volumes::container_of;
+pub(crate) use origin::FromCheckpoint;
 pub use record::{ContainerRecord, ExitRecord, unique_name};
 pub use start::start;
 pub use state::ContainerState;

@@ -1,6 +1,8 @@
 //! The gRPC server: one file an RPC (or a pair that belongs together), one line each in the service tables.
 
 mod attach;
+mod checkpoint_container;
+mod checkpoint_pod;
 mod container_stats;
 mod container_status;
 mod create_container;
@@ -24,6 +26,7 @@ mod remove_container;
 mod remove_image;
 mod remove_pod_sandbox;
 mod reopen_container_log;
+mod restore_pod;
 mod run_pod_sandbox;
 mod runtime_config;
 mod runtime_service;

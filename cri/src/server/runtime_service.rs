@@ -1,14 +1,15 @@
-//! The table of RuntimeService: each RPC leads to the file of its name. What isn't done yet answers `Unimplemented`.
+//! The table of RuntimeService: each RPC leads to the file of its name.
 
 use tonic::{Request, Response, Status};
 
 use super::stream_lists::Parts;
 use super::{
-    Service, attach, container_stats, container_status, create_container, exec, exec_sync,
-    get_container_events, list_containers, list_pod_sandbox, pod_sandbox_metrics, pod_sandbox_stats,
-    pod_sandbox_status, port_forward, remove_container, remove_pod_sandbox, reopen_container_log,
-    run_pod_sandbox, runtime_config, start_container, status, stop_container, stop_pod_sandbox, stream_lists,
-    update_container_resources, update_pod_sandbox_resources, version,
+    Service, attach, checkpoint_container, checkpoint_pod, container_stats, container_status,
+    create_container, exec, exec_sync, get_container_events, list_containers, list_pod_sandbox,
+    pod_sandbox_metrics, pod_sandbox_stats, pod_sandbox_status, port_forward, remove_container,
+    remove_pod_sandbox, reopen_container_log, restore_pod, run_pod_sandbox, runtime_config, start_container,
+    status, stop_container, stop_pod_sandbox, stream_lists, update_container_resources,
+    update_pod_sandbox_resources, version,
 };
 use crate::error::Result;
 use crate::proto::runtime_service_server::RuntimeService;
@@ -18,10 +19,6 @@ type Answer<T> = Result<Response<T>, Status>;
 
 fn reply<T>(done: Result<T>) -> Answer<T> {
     done.map(Response::new).map_err(Status::from)
-}
-
-fn not_done<T>(rpc: &str) -> Result<T, Status> {
-    Err(Status::unimplemented(format!("{rpc} is not done yet")))
 }
 
 #[tonic::async_trait]
@@ -208,17 +205,18 @@ impl RuntimeService for Service {
 
     async fn checkpoint_container(
         &self,
-        _: Request<CheckpointContainerRequest>,
+        request: Request<CheckpointContainerRequest>,
     ) -> Answer<CheckpointContainerResponse> {
-        not_done("CheckpointContainer")
+        reply(checkpoint_container::checkpoint_container(&self.core, request.into_inner()).await)
     }
 
-    async fn checkpoint_pod(&self, _: Request<CheckpointPodRequest>) -> Answer<CheckpointPodResponse> {
-        not_done("CheckpointPod")
+    async fn checkpoint_pod(&self, request: Request<CheckpointPodRequest>) -> Answer<CheckpointPodResponse> {
+        let (headers, _, request) = request.into_parts();
+        reply(checkpoint_pod::checkpoint_pod(&self.core, &headers, request).await)
     }
 
-    async fn restore_pod(&self, _: Request<RestorePodRequest>) -> Answer<RestorePodResponse> {
-        not_done("RestorePod")
+    async fn restore_pod(&self, request: Request<RestorePodRequest>) -> Answer<RestorePodResponse> {
+        reply(restore_pod::restore_pod(&self.core, request.into_inner()).await)
     }
 
     type GetContainerEventsStream = get_container_events::EventStream;

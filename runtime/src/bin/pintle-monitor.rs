@@ -1,8 +1,11 @@
 //! The program that runs one pod's monitor: `pintle-monitor --dir <pod's folder> --id <pod>`.
+//!
+//! `pintle-monitor checkpoint` is the helper that stops and dumps containers ([`checkpoint::run_helper`]).
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use pintle_runtime::checkpoint;
 use pintle_runtime::monitor::{self, Options};
 
 const USAGE: &str = "usage: pintle-monitor --dir <pod's folder> --id <pod>";
@@ -11,6 +14,12 @@ fn main() -> ExitCode {
     if let Err(error) = pintle_runtime::seal::protect_own_program() {
         eprintln!("pintle-monitor: {error}");
         return ExitCode::FAILURE;
+    }
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == checkpoint::HELPER_ARGUMENT)
+    {
+        return checkpoint::run_helper();
     }
     let options = match parse(std::env::args_os().skip(1)) {
         Ok(options) => options,

@@ -10,6 +10,7 @@
 //! Whole frames pass the queue, and replies are told apart by their number: a call that is dropped half-way leaves
 //! the connection in order. When the monitor is gone, every call that waits returns [`Error::MonitorGone`].
 
+mod checkpoint;
 mod exec;
 mod link;
 mod spawn;
@@ -21,6 +22,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use checkpoint::Dumped;
 pub use exec::ExecHandle;
 pub use link::Events;
 pub use spawn::SpawnOptions;
@@ -29,7 +31,8 @@ use link::Link;
 
 use crate::error::{Error, Result};
 use crate::protocol::{
-    CreateContainer, ExecRequest, KillScope, MonitorState, PROTOCOL_VERSION, Reply, Request, SandboxSetup,
+    CreateContainer, ExecRequest, KillScope, MonitorState, PROTOCOL_VERSION, Reply, Request,
+    RestoreContainer, SandboxSetup,
 };
 
 /// A connection to a monitor; clones share it. It is closed when the last clone, exec and [`Events`] are dropped,
@@ -98,6 +101,17 @@ impl MonitorClient {
         match self.call(Request::Create(container)).await? {
             Reply::Created { pid } => Ok(pid),
             _ => Err(unexpected("create")),
+        }
+    }
+
+    /// Makes a container of a checkpoint; the pid of its init, which waits like all its other processes.
+    ///
+    /// # Errors
+    /// The container can't be made, also because a monitor of an older version can't; nothing of it is left.
+    pub async fn restore(&self, container: RestoreContainer) -> Result<i32> {
+        match self.call(Request::Restore(Box::new(container))).await? {
+            Reply::Created { pid } => Ok(pid),
+            _ => Err(unexpected("restore")),
         }
     }
 

@@ -18,6 +18,7 @@
 //! Stage and init work side by side. The init is the caller's own child. A failure anywhere travels as `Failed` and
 //! undoes everything: the processes are killed and waited for, the cgroup is removed.
 
+mod basis;
 mod check;
 mod ended;
 mod exec;
@@ -39,7 +40,10 @@ pub use prepare::{
     begin_start, poll_start, prepare, prepare_waiting, prepare_with, remove, start, start_over,
 };
 
+pub(crate) use basis::Basis;
+
 use crate::cgroup;
+use crate::checkpoint::Restore;
 use crate::protocol::{CreateContainer, Overlay};
 
 /// What becomes the process's standard streams. With a terminal they are not used.
@@ -74,6 +78,8 @@ pub struct Options {
     pub no_pivot: bool,
     /// Who makes the cgroup.
     pub cgroups: Cgroups,
+    /// Its processes are those of a checkpoint, which go on when it is started.
+    pub restore: Option<Restore>,
 }
 
 /// Who makes a container's cgroup.
@@ -100,6 +106,7 @@ impl From<&CreateContainer> for Options {
             preserve_fds: 0,
             no_pivot: false,
             cgroups: Cgroups::ByName,
+            restore: None,
         }
     }
 }

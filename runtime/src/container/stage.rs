@@ -11,6 +11,7 @@ use super::server::{Remote, Server};
 use super::{Options, check, hooks};
 use crate::cgroup;
 use crate::channel::{Channel, Report};
+use crate::checkpoint;
 use crate::error::{Context, Result};
 use crate::namespace::{IdMaps, Plan};
 use crate::process;
@@ -23,8 +24,11 @@ use crate::sys::process::{Forked, clone, exit_now};
 
 /// Runs in a forked child, which ends when this returns.
 pub(super) fn run(options: &Options, stdio: [OwnedFd; 3], listener: Option<OwnedFd>, channel: &Channel) {
-    let outcome = isolate(options, &stdio, listener.as_ref(), channel)
-        .and_then(|()| try_run(options, stdio, listener, channel));
+    let outcome =
+        isolate(options, &stdio, listener.as_ref(), channel).and_then(|()| match &options.restore {
+            Some(restore) => checkpoint::run_restore(options, restore, stdio, channel),
+            None => try_run(options, stdio, listener, channel),
+        });
     if let Err(e) = outcome {
         channel.report_failure(&e);
     }
@@ -180,7 +184,7 @@ fn filter_of(spec: &Spec, options: &Options, proc: BorrowedFd<'_>) -> Result<Opt
 }
 
 /// The root's files have the label of the container's mounts.
-fn labelled(spec: &Spec, options: &Options) -> Options {
+pub(super) fn labelled(spec: &Spec, options: &Options) -> Options {
     let mut options = options.clone();
     if let (Some(label), Some(overlay)) = (mount_label(spec), &mut options.overlay) {
         overlay.options.push(format!("context={label}"));

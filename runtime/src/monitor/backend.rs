@@ -3,6 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use crate::checkpoint::Restore;
 use crate::container::InitStdio;
 use crate::error::Result;
 use crate::protocol::{CreateContainer, ExecRequest, SandboxSetup};
@@ -72,7 +73,13 @@ pub(crate) trait Backend {
     fn setup_sandbox(&mut self, dir: &Path, setup: &SandboxSetup) -> Result<Option<i32>>;
 
     /// Begins to make a container up to the point where its init waits.
-    fn prepare(&mut self, request: &CreateContainer, stdio: InitStdio) -> Result<Self::Making>;
+    /// With `from`, its processes are those of a checkpoint.
+    fn prepare(
+        &mut self,
+        request: &CreateContainer,
+        from: Option<&Restore>,
+        stdio: InitStdio,
+    ) -> Result<Self::Making>;
 
     /// Lets the init go.
     fn start(&mut self, container: &mut Self::Container) -> Result<()>;

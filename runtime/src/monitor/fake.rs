@@ -16,6 +16,7 @@ use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use self::job::FakeJob;
 use super::backend::{Backend, Ending, Prepared, Started};
 use super::event_loop::Monitor;
+use crate::checkpoint::Restore;
 use crate::container::InitStdio;
 use crate::error::{Error, ExecError, Result};
 use crate::protocol::{CreateContainer, ExecRequest, LogTarget, SOCKET_NAME, SandboxSetup};
@@ -118,10 +119,14 @@ impl Backend for Fake {
     fn prepare(
         &mut self,
         request: &CreateContainer,
+        from: Option<&Restore>,
         stdio: InitStdio,
     ) -> Result<FakeJob<Prepared<FakeContainer>>> {
         let id = request.id.clone();
-        self.note(format!("prepare {id}"));
+        self.note(match from {
+            None => format!("prepare {id}"),
+            Some(from) => format!("restore {id} from {}", from.images.display()),
+        });
         let (stdio, console) = match id.starts_with("tty") {
             true => terminal(),
             false => (stdio, None),

@@ -15,6 +15,7 @@ use oci_spec::runtime::Process;
 
 use super::backend::{Backend, Ending, Job, Prepared, Started};
 use super::note::note;
+use crate::checkpoint::Restore;
 use crate::container::{self, InitStdio};
 use crate::error::{Context, Error, Result};
 use crate::protocol::{CreateContainer, ExecRequest, SandboxSetup};
@@ -52,10 +53,19 @@ impl Backend for Host {
         Ok(sandbox::setup(dir, setup)?.map(Pid::as_raw))
     }
 
-    fn prepare(&mut self, request: &CreateContainer, stdio: InitStdio) -> Result<Making> {
+    fn prepare(
+        &mut self,
+        request: &CreateContainer,
+        from: Option<&Restore>,
+        stdio: InitStdio,
+    ) -> Result<Making> {
+        let options = container::Options {
+            restore: from.cloned(),
+            ..container::Options::from(request)
+        };
         Ok(Making {
             id: request.id.clone(),
-            inner: container::Making::begin(&container::Options::from(request), stdio, None)?,
+            inner: container::Making::begin(&options, stdio, None)?,
         })
     }
 

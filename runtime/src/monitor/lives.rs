@@ -19,6 +19,7 @@ use super::poller::{Interest, Token};
 use super::requests::{Asker, find, remote, wrong_state};
 use super::state::{State, Step};
 use super::stdio::{OurStdio, Output, pipes};
+use crate::checkpoint::Restore;
 use crate::error::{Context, Result};
 use crate::log::{Stream, now};
 use crate::protocol::{CreateContainer, ErrorKind, Event, Exit, RemoteError, Reply};
@@ -45,6 +46,7 @@ impl<B: Backend> Monitor<B> {
         &mut self,
         asker: Asker,
         create: CreateContainer,
+        from: Option<&Restore>,
     ) -> std::result::Result<(), RemoteError> {
         let invalid = |text: &str| Err(RemoteError::new(ErrorKind::InvalidArgument, text));
         if create.id.is_empty() {
@@ -60,7 +62,7 @@ impl<B: Backend> Monitor<B> {
             ));
         }
         let (theirs, ours) = pipes(create.stdin).map_err(remote)?;
-        let mut job = self.backend.prepare(&create, theirs).map_err(remote)?;
+        let mut job = self.backend.prepare(&create, from, theirs).map_err(remote)?;
         let token = self.watch_job(&mut job, Source::Making(create.id.clone()));
         let id = create.id.clone();
         let making = Making {

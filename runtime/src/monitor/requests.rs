@@ -9,7 +9,8 @@ use super::event_loop::Monitor;
 use super::poller::Token;
 use super::state::State;
 use crate::protocol::{
-    ErrorKind, KillScope, MonitorState, PROTOCOL_VERSION, RemoteError, Reply, Request, SandboxSetup, ToDaemon,
+    ErrorKind, KillScope, MonitorState, PROTOCOL_VERSION, RemoteError, Reply, Request, RestoreContainer,
+    SandboxSetup, ToDaemon,
 };
 
 pub(super) type Answer = Result<Reply, RemoteError>;
@@ -67,7 +68,11 @@ impl<B: Backend> Monitor<B> {
         fds: Vec<OwnedFd>,
     ) -> Result<Option<Reply>, RemoteError> {
         match request {
-            Request::Create(create) => self.create(asker, create).map(|()| None),
+            Request::Create(create) => self.create(asker, create, None).map(|()| None),
+            Request::Restore(restore) => {
+                let RestoreContainer { create, from } = *restore;
+                self.create(asker, create, Some(&from)).map(|()| None)
+            }
             Request::Start { id } => self.start(asker, &id).map(|()| None),
             Request::Exec(exec) => self.exec(asker, &exec, fds).map(|()| None),
             Request::Delete { id } => self.delete(asker, &id),
@@ -99,6 +104,7 @@ impl<B: Backend> Monitor<B> {
             Request::ReopenLog { id } => self.reopen_log(&id),
             Request::State {} => Ok(Reply::State(self.report())),
             Request::Create(_)
+            | Request::Restore(_)
             | Request::Start { .. }
             | Request::Exec(_)
             | Request::Delete { .. }

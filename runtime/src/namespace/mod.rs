@@ -94,6 +94,12 @@ impl Plan {
         self.join.iter().any(|(flag, _)| *flag == kind as i32)
     }
 
+    /// Where the namespace of this kind lies that is joined.
+    pub(crate) fn path(&self, kind: LinuxNamespaceType) -> Option<&Path> {
+        let found = self.join.iter().find(|(flag, _)| *flag == kind as i32);
+        found.map(|(_, path)| path.as_path())
+    }
+
     /// What clone3 is to make. The cgroup namespace comes later, when the process is in its cgroup; the time namespace
     /// earlier, because its offsets must be set before it has a process.
     pub(crate) fn clone_flags(&self) -> u64 {

@@ -2,7 +2,8 @@
 
 use super::args::{Flag, Given, switch, value};
 use super::{
-    Context, create, delete, events, exec, features, kill, list, pause, ps, spec, start, state, update,
+    Context, checkpoint, create, delete, events, exec, features, kill, list, pause, ps, spec, start, state,
+    update,
 };
 use crate::error::Result;
 
@@ -39,6 +40,21 @@ const NO_PIVOT: Flag = switch(
     "move the root mount instead of pivoting, for a root on a ramdisk",
 );
 const NO_KEYRING: Flag = switch("no-new-keyring", "", "stay in the caller's session keyring");
+const IMAGES: Flag = value("image-path", "", "folder of criu's images (default: checkpoint)");
+const WORK: Flag = value(
+    "work-path",
+    "",
+    "folder of criu's logs (default: that of the images)",
+);
+const TCP: Flag = switch("tcp-established", "", "keep TCP connections");
+const UNIX: Flag = switch("ext-unix-sk", "", "allow unix sockets that lead outside");
+const JOB: Flag = switch("shell-job", "", "allow another session's terminal");
+const LOCKS: Flag = switch("file-locks", "", "keep file locks");
+const CGROUPS: Flag = value(
+    "manage-cgroups-mode",
+    "",
+    "accepted for compatibility: the specification decides",
+);
 const PIDFD: Flag = value("pidfd-socket", "", "socket that is given a pidfd of the process");
 
 const fn command(
@@ -127,6 +143,47 @@ const COMMANDS: &[Command] = &[
                 switch("ignore-paused", "", "also in a paused container"),
             ],
             exec::exec,
+        )
+    },
+    command(
+        "checkpoint",
+        "<container-id>",
+        "write down what a container's processes are, by criu",
+        &[
+            IMAGES,
+            WORK,
+            switch("leave-running", "", "don't end the container"),
+            TCP,
+            UNIX,
+            JOB,
+            LOCKS,
+            switch("link-remap", "", "give open files without a name another one"),
+            CGROUPS,
+        ],
+        checkpoint::checkpoint,
+    ),
+    Command {
+        enters: true,
+        ..command(
+            "restore",
+            "<container-id>",
+            "make a container of what checkpoint wrote",
+            &[
+                BUNDLE,
+                CONSOLE,
+                PID_FILE,
+                IMAGES,
+                WORK,
+                switch("detach", "d", "don't wait for the container's end"),
+                switch("no-subreaper", "", "accepted for compatibility"),
+                NO_PIVOT,
+                TCP,
+                UNIX,
+                JOB,
+                LOCKS,
+                CGROUPS,
+            ],
+            checkpoint::restore,
         )
     },
     command(

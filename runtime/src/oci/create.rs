@@ -13,16 +13,20 @@ use super::console::copy_size;
 use super::foreground::{self, Watched};
 use super::state::{Container, Folder, Record, stat_of};
 use super::{Context, delete, only_id};
+use crate::checkpoint::Restore;
 use crate::container::{self, InitStdio, Options, Prepared};
 use crate::error::{Context as _, Error, Result};
 use crate::log::{Stamp, now};
+
+/// Within a container's folder: what is needed while it is restored.
+pub(super) const RESTORE: &str = "restore";
 
 /// `create`: up to the point where the init waits for `start`.
 pub(super) fn create(context: &mut Context, given: &Given) -> Result<i32> {
     let id = only_id("create", given)?;
     let bundle = Bundle::load(given)?;
     check_terminal(given, bundle.has_terminal(), true)?;
-    let (_container, _prepared) = make(context, given, id, &bundle, true)?;
+    let (_container, _prepared) = make(context, given, id, &bundle, true, None)?;
     Ok(0)
 }
 
@@ -35,7 +39,7 @@ pub(super) fn run(context: &mut Context, given: &Given) -> Result<i32> {
     if !detached {
         foreground::prepare(!given.is_on("no-subreaper"))?;
     }
-    let (container, mut prepared) = make(context, given, id, &bundle, false)?;
+    let (container, mut prepared) = make(context, given, id, &bundle, false, None)?;
     if let Some(master) = prepared.console.as_ref().filter(|_| !detached) {
         copy_size(master.as_fd());
     }
@@ -58,16 +62,26 @@ pub(super) fn run(context: &mut Context, given: &Given) -> Result<i32> {
 }
 
 /// Makes the container and makes it known; a failure leaves nothing behind.
-fn make(
+pub(super) fn make(
     context: &mut Context,
     given: &Given,
     id: &str,
     bundle: &Bundle,
     waits: bool,
+    restore: Option<Restore>,
 ) -> Result<(Container, Prepared)> {
     let preserve_fds = preserved_fds(given)?;
     let folder = Folder::make(&context.root, id)?;
-    let made = prepare(context, given, id, bundle, &folder, preserve_fds, waits);
+    let options = Options {
+        id: id.to_owned(),
+        bundle: bundle.path.clone(),
+        preserve_fds,
+        no_pivot: given.is_on("no-pivot"),
+        cgroups: context.cgroups,
+        restore,
+        ..Options::default()
+    };
+    let made = prepare(context, bundle, &folder, options, waits);
     let mut prepared = match made {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -96,23 +110,17 @@ fn make(
 
 fn prepare(
     context: &Context,
-    given: &Given,
-    id: &str,
     bundle: &Bundle,
     folder: &Folder,
-    preserve_fds: u32,
+    mut options: Options,
     waits: bool,
 ) -> Result<Prepared> {
     folder.save_config(&bundle.text)?;
-    let options = Options {
-        id: id.to_owned(),
-        bundle: bundle.path.clone(),
-        seccomp_filter: filter(context, &bundle.spec)?,
-        preserve_fds,
-        no_pivot: given.is_on("no-pivot"),
-        cgroups: context.cgroups,
-        ..Options::default()
-    };
+    options.seccomp_filter = filter(context, &bundle.spec)?;
+    if let Some(restore) = &mut options.restore {
+        restore.work = folder.path.join(RESTORE);
+        std::fs::create_dir(&restore.work).path("create folder", &restore.work)?;
+    }
     let listener = waits.then(|| start_listener(&folder.path)).transpose()?;
     container::prepare_waiting(&options, own_stdio()?, listener)
 }

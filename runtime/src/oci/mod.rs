@@ -11,6 +11,7 @@
 
 mod args;
 mod bundle;
+mod checkpoint;
 mod command;
 mod console;
 mod create;
@@ -52,6 +53,20 @@ struct Context {
     /// Who makes the cgroups of new containers.
     cgroups: Cgroups,
     log: Log,
+    /// As `--criu` has it.
+    criu: Option<String>,
+}
+
+impl Context {
+    /// The program criu.
+    fn criu(&self) -> Result<PathBuf> {
+        let name = self
+            .criu
+            .as_deref()
+            .filter(|name| !name.is_empty())
+            .unwrap_or("criu");
+        crate::checkpoint::find_criu(name)
+    }
 }
 
 const GLOBAL: &[Flag] = &[
@@ -73,7 +88,7 @@ const GLOBAL: &[Flag] = &[
         "have systemd make the cgroups; cgroupsPath has the form \"slice:prefix:name\"",
     ),
     value("rootless", "", "accepted for compatibility: true, false or auto"),
-    value("criu", "", "accepted for compatibility"),
+    value("criu", "", "the program criu (default: the first on PATH)"),
     switch("help", "h", "show help"),
     switch("version", "v", "print the version"),
 ];
@@ -176,6 +191,7 @@ fn open(global: &Given) -> Result<Context> {
             false => Cgroups::Files,
         },
         log,
+        criu: global.get("criu").map(str::to_owned),
     })
 }
 

@@ -67,6 +67,11 @@ pub(crate) struct Sets {
 }
 
 impl Sets {
+    /// The bounding set, by the kernel's numbers.
+    pub(crate) fn bounding(&self) -> u64 {
+        self.bounding
+    }
+
     /// Reads the specification; none given is none held.
     pub(crate) fn read(given: Option<&LinuxCapabilities>) -> Self {
         let Some(given) = given else {

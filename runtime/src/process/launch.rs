@@ -4,8 +4,10 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::libc;
 use nix::sys::prctl::set_no_new_privs;
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{FileStat, Mode, fstat, makedev, umask};
 use nix::unistd::{chdir, getcwd};
 use oci_spec::runtime::Process;
 
@@ -40,8 +42,35 @@ pub(crate) fn install_streams(stdio: &[OwnedFd; 3]) -> Result<()> {
     Ok(())
 }
 
+/// The host's /dev/null stands for the container's own, where that has one: a process that holds a file of another mount
+/// namespace can't be checkpointed.
+fn reopen_null(stdio: &[OwnedFd; 3]) -> Result<()> {
+    let rdev = |st: &FileStat| (st.st_mode & libc::S_IFMT == libc::S_IFCHR).then_some(st.st_rdev);
+    let null = Some(makedev(1, 3));
+    for (target, fd) in stdio.iter().enumerate() {
+        if rdev(&fstat(fd).call("stat standard stream")?) != null {
+            continue;
+        }
+        let flags = OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL).call("fcntl F_GETFL")?);
+        let mode = (flags & OFlag::O_ACCMODE)
+            | OFlag::O_CLOEXEC
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_NONBLOCK
+            | OFlag::O_NOCTTY;
+        let Ok(own) = open("/dev/null", mode, Mode::empty()) else {
+            continue;
+        };
+        if fstat(&own).is_ok_and(|st| rdev(&st) == null) {
+            fcntl(&own, FcntlArg::F_SETFL(flags)).call("fcntl F_SETFL")?;
+            install(own.as_fd(), target as i32).call("install standard stream")?;
+        }
+    }
+    Ok(())
+}
+
 fn install_stdio(stdio: &[OwnedFd; 3], terminal: bool) -> Result<()> {
     install_streams(stdio)?;
+    reopen_null(stdio)?;
     if terminal {
         set_controlling(stdio[0].as_fd()).call("set controlling terminal")?;
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::error::Kind as ErrorKind;
 
-use super::types::{CreateContainer, ExecRequest, Exit, MonitorState, SandboxSetup};
+use super::types::{CreateContainer, ExecRequest, Exit, MonitorState, RestoreContainer, SandboxSetup};
 
 /// Whom a signal is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub enum Request {
     SetupSandbox(SandboxSetup),
     /// Make a container up to the point where its process waits.
     Create(CreateContainer),
+    /// Make a container of the processes of a checkpoint, which wait.
+    Restore(Box<RestoreContainer>),
     /// Let the process go; answered when execve has succeeded or failed.
     Start {
         /// The container.
@@ -194,7 +196,7 @@ pub enum Reply {
         #[serde(default)]
         init_pid: Option<i32>,
     },
-    /// To `Create`.
+    /// To `Create` and `Restore`.
     Created {
         /// The init that waits.
         pid: i32,

@@ -43,7 +43,7 @@ pub use message::{
 };
 pub use types::{
     ContainerState, ContainerStatus, CreateContainer, ExecRequest, Exit, IdMapping, LogTarget, MonitorState,
-    NamespaceKind, Overlay, SandboxSetup,
+    NamespaceKind, Overlay, RestoreContainer, SandboxSetup,
 };
 
 /// The version that this build speaks. It rises only when a change can't be expressed by a new field or a new

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Restore;
+
 /// A kind of namespace that a sandbox can own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -87,6 +89,16 @@ pub struct CreateContainer {
     pub stdin_once: bool,
     /// Where the output goes; without it the output is discarded.
     pub log: Option<LogTarget>,
+}
+
+/// A container to be made of a checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestoreContainer {
+    /// The container itself. Its root holds the files of the checkpoint by now.
+    pub create: CreateContainer,
+    /// Where its processes come from.
+    pub from: Restore,
 }
 
 /// A CRI log file.

@@ -16,6 +16,7 @@ mod overlay;
 mod pivot;
 mod relabel;
 mod resolve;
+mod shown;
 mod sources;
 
 pub(crate) use build::Builder;
@@ -24,4 +25,5 @@ pub(crate) use pivot::{isolate_mounts, pivot};
 pub use relabel::relabel;
 pub use resolve::{open_in_root, read_in_root};
 pub(crate) use resolve::{open_path, open_proc, open_without_symlinks};
+pub(crate) use shown::Shown;
 pub(crate) use sources::{Sources, has_idmaps, mount_label};
