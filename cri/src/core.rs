@@ -170,9 +170,12 @@ impl Core {
         )?)
     }
 
-    /// The cgroup of a pod's own init, where it has one.
+    /// The cgroup of a pod's own init, where it has one, and by which cAdvisor finds the pod.
     pub fn sandbox_cgroup(&self, pod: &PodRecord) -> String {
-        format!("{}/{}", pod.cgroup_parent, pod.id)
+        match pod.cgroup_prefix.as_str() {
+            "" => format!("{}/{}", pod.cgroup_parent, pod.id),
+            prefix => format!("{}/{prefix}-{}", pod.cgroup_parent, pod.id),
+        }
     }
 }
 

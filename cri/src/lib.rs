@@ -11,6 +11,7 @@ pub mod error;
 pub mod events;
 mod grpc;
 pub mod images;
+pub mod inspect;
 pub mod metrics;
 pub mod network;
 pub mod paths;

@@ -190,6 +190,12 @@ pub(super) const KEYS: &[Key] = &[
         "As pod_annotations, for containers' own annotations.",
     ),
     key(
+        "inspection.socket",
+        r#""""#,
+        "Where cAdvisor, which is part of kubelet, may ask for containers as it asks CRI-O: it looks at\n\
+         /var/run/crio/crio.sock. Containers' cgroups are named crio-<id> then. Empty: nowhere.",
+    ),
+    key(
         "streaming.address",
         r#""127.0.0.1""#,
         "Address of the server of exec, attach and port-forward. kubelet connects to it; nobody else should.",

@@ -45,6 +45,7 @@ pub struct Config {
     network: NetworkConfig,
     images: ImagesConfig,
     runtime: RuntimeConfig,
+    inspection_socket: Option<PathBuf>,
     streaming: StreamingConfig,
 }
 
@@ -126,6 +127,8 @@ pub struct RuntimeConfig {
     pub pod_annotations: Vec<String>,
     /// As `pod_annotations`, for containers' own.
     pub container_annotations: Vec<String>,
+    /// Begins the names of cgroups; empty for the driver's own manner.
+    pub cgroup_prefix: String,
 }
 
 /// `[streaming]`: exec, attach and port-forward.
@@ -235,6 +238,11 @@ impl Config {
     /// `[runtime]`.
     pub fn runtime(&self) -> &RuntimeConfig {
         &self.runtime
+    }
+
+    /// Where cAdvisor is answered; None for nowhere.
+    pub fn inspection_socket(&self) -> Option<&Path> {
+        self.inspection_socket.as_deref()
     }
 
     /// `[streaming]`.

@@ -16,6 +16,7 @@ pub(super) struct RawConfig {
     pub(super) network: RawNetwork,
     pub(super) images: RawImages,
     pub(super) runtime: RawRuntime,
+    pub(super) inspection: RawInspection,
     pub(super) streaming: RawStreaming,
 }
 
@@ -60,6 +61,12 @@ pub(super) struct RawRuntime {
     pub(super) pids_limit: i64,
     pub(super) pod_annotations: Vec<String>,
     pub(super) container_annotations: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawInspection {
+    pub(super) socket: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -26,10 +26,10 @@ pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
         "" => state.join("pintle.sock"),
         path => absolute("socket", path)?,
     };
-    if socket.as_os_str().len() > SOCKET_PATH_MAX {
-        let reason = format!("longer than {SOCKET_PATH_MAX} bytes");
-        return Err(ConfigError::value("socket", socket.display(), reason));
-    }
+    short_enough("socket", &socket)?;
+    let inspection_socket = optional(&raw.inspection.socket)
+        .map(|path| inspection_socket(path, &socket))
+        .transpose()?;
     let cgroup_driver = one_of(
         "cgroup_driver",
         &raw.cgroup_driver,
@@ -57,9 +57,29 @@ pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
         cgroup_driver,
         network: network(raw.network)?,
         images: images(raw.images)?,
-        runtime: runtime(raw.runtime)?,
+        runtime: runtime(raw.runtime, inspection_socket.is_some())?,
+        inspection_socket,
         streaming: streaming(&raw.streaming)?,
     })
+}
+
+/// The two can't share a socket: kubelet speaks gRPC on one, cAdvisor plain HTTP on the other.
+fn inspection_socket(path: &str, cri: &Path) -> Result<PathBuf, ConfigError> {
+    const KEY: &str = "inspection.socket";
+    let socket = absolute(KEY, path)?;
+    short_enough(KEY, &socket)?;
+    if socket == cri {
+        return Err(ConfigError::value(KEY, path, "is the CRI socket; it must be another one"));
+    }
+    Ok(socket)
+}
+
+fn short_enough(key: &str, socket: &Path) -> Result<(), ConfigError> {
+    if socket.as_os_str().len() <= SOCKET_PATH_MAX {
+        return Ok(());
+    }
+    let reason = format!("longer than {SOCKET_PATH_MAX} bytes");
+    Err(ConfigError::value(key, socket.display(), reason))
 }
 
 fn network(raw: RawNetwork) -> Result<NetworkConfig, ConfigError> {
@@ -150,7 +170,7 @@ fn images(raw: RawImages) -> Result<ImagesConfig, ConfigError> {
     })
 }
 
-fn runtime(raw: RawRuntime) -> Result<RuntimeConfig, ConfigError> {
+fn runtime(raw: RawRuntime, for_cadvisor: bool) -> Result<RuntimeConfig, ConfigError> {
     let default_handler = handler("runtime.default_handler", raw.default_handler)?;
     let mut handlers: Vec<String> = Vec::new();
     for name in raw.handlers {
@@ -188,6 +208,10 @@ fn runtime(raw: RawRuntime) -> Result<RuntimeConfig, ConfigError> {
             .filter(|limit| *limit > 0),
         pod_annotations: patterns("runtime.pod_annotations", raw.pod_annotations)?,
         container_annotations: patterns("runtime.container_annotations", raw.container_annotations)?,
+        cgroup_prefix: match for_cadvisor {
+            true => crate::inspect::CGROUP_PREFIX.to_owned(),
+            false => String::new(),
+        },
     })
 }
 

@@ -10,6 +10,7 @@ use pintle_runtime::protocol::{IdMapping, NamespaceKind, SandboxSetup};
 use super::{Pod, PodNetworkRecord, PodState, events, files};
 use crate::core::Core;
 use crate::error::{IoContext as _, Result};
+use crate::inspect;
 use crate::spec::sandbox::{self, SandboxPlan};
 use crate::task::blocking;
 
@@ -27,6 +28,8 @@ pub(super) async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     files?;
     monitor?;
     let ips = attach_network(core, pod).await?;
+    let (at, of) = (Arc::clone(core), Arc::clone(pod));
+    blocking("making a pod's entry", move || inspect::make_entry(&at, &of)).await?;
     pod.cell.update(|record| {
         record.ips = ips;
         record.enter(PodState::Ready)

@@ -3,7 +3,7 @@
 use super::SpecError;
 use crate::proto::CgroupDriver;
 
-/// Begins the names of systemd scopes, so that an administrator knows whose they are.
+/// Begins the names of systemd scopes, so that an administrator knows whose they are, unless another prefix is wanted.
 const SCOPE_PREFIX: &str = "pintle";
 
 /// A place in the cgroup tree.
@@ -33,16 +33,16 @@ pub fn sandbox_parent(
         ("", CgroupDriver::Systemd) => format!("{default}.slice"),
         _ => asked.to_owned(),
     };
-    place(&parent, id, driver)?;
+    place(&parent, id, driver, "")?;
     Ok(parent)
 }
 
 /// The cgroup of container `id`, or of the first process of the sandbox `id`, under `parent`, which is a path in cgroupfs
-/// syntax with either driver.
+/// syntax with either driver. Its name begins with `prefix`, unless that is empty.
 ///
 /// # Errors
 /// As [`sandbox_parent`].
-pub fn place(parent: &str, id: &str, driver: CgroupDriver) -> Result<Placement, SpecError> {
+pub fn place(parent: &str, id: &str, driver: CgroupDriver, prefix: &str) -> Result<Placement, SpecError> {
     let parts: Vec<&str> = parent.split('/').filter(|part| !part.is_empty()).collect();
     if let Some(bad) = parts
         .iter()
@@ -62,16 +62,22 @@ pub fn place(parent: &str, id: &str, driver: CgroupDriver) -> Result<Placement, 
             "containers can't lie in the root",
         )),
         (CgroupDriver::Cgroupfs, Some(_)) => {
-            let path = format!("{parent}/{id}");
+            let path = match prefix {
+                "" => format!("{parent}/{id}"),
+                prefix => format!("{parent}/{prefix}-{id}"),
+            };
             Ok(Placement {
                 oci: path.clone(),
                 path,
             })
         }
-        (CgroupDriver::Systemd, Some(slice)) if is_slice(slice) => Ok(Placement {
-            path: format!("{}/{SCOPE_PREFIX}-{id}.scope", slice_path(slice)),
-            oci: format!("{slice}:{SCOPE_PREFIX}:{id}"),
-        }),
+        (CgroupDriver::Systemd, Some(slice)) if is_slice(slice) => {
+            let prefix = if prefix.is_empty() { SCOPE_PREFIX } else { prefix };
+            Ok(Placement {
+                path: format!("{}/{prefix}-{id}.scope", slice_path(slice)),
+                oci: format!("{slice}:{prefix}:{id}"),
+            })
+        }
         (CgroupDriver::Systemd, Some(_)) => Err(SpecError::invalid(
             "cgroup_parent",
             parent,
@@ -101,12 +107,16 @@ mod tests {
 
     #[test]
     fn cgroupfs_takes_the_parent_as_it_is() {
-        let placed = place("/kubepods/burstable/pod1/", "abc", CgroupDriver::Cgroupfs).unwrap();
+        let placed = place("/kubepods/burstable/pod1/", "abc", CgroupDriver::Cgroupfs, "").unwrap();
         assert_eq!(placed.path, "/kubepods/burstable/pod1/abc");
         assert_eq!(placed.oci, placed.path);
-        assert_eq!(place("a", "b", CgroupDriver::Cgroupfs).unwrap().path, "/a/b");
+        assert_eq!(place("a", "b", CgroupDriver::Cgroupfs, "").unwrap().path, "/a/b");
         assert_eq!(
-            place("/a.slice", "b", CgroupDriver::Cgroupfs).unwrap().path,
+            place("/a", "b", CgroupDriver::Cgroupfs, "crio").unwrap().path,
+            "/a/crio-b"
+        );
+        assert_eq!(
+            place("/a.slice", "b", CgroupDriver::Cgroupfs, "").unwrap().path,
             "/a.slice/b"
         );
     }
@@ -114,12 +124,17 @@ mod tests {
     #[test]
     fn systemd_has_scopes_in_slices() {
         let parent = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice";
-        let placed = place(parent, "abc", CgroupDriver::Systemd).unwrap();
+        let placed = place(parent, "abc", CgroupDriver::Systemd, "").unwrap();
         assert_eq!(placed.path, format!("{parent}/pintle-abc.scope"));
         assert_eq!(placed.oci, "kubepods-burstable-pod1_2.slice:pintle:abc");
         assert_eq!(
-            place("/test.slice", "b", CgroupDriver::Systemd).unwrap().path,
+            place("/test.slice", "b", CgroupDriver::Systemd, "").unwrap().path,
             "/test.slice/pintle-b.scope"
+        );
+        let named = place("/test.slice", "b", CgroupDriver::Systemd, "crio").unwrap();
+        assert_eq!(
+            (named.path.as_str(), named.oci.as_str()),
+            ("/test.slice/crio-b.scope", "test.slice:crio:b")
         );
     }
 
@@ -149,10 +164,10 @@ mod tests {
     #[test]
     fn parents_that_lead_elsewhere_are_refused() {
         for parent in ["/a/../b", "/a/./b", "", "/", "/a\0"] {
-            assert!(place(parent, "c", CgroupDriver::Cgroupfs).is_err(), "{parent}");
+            assert!(place(parent, "c", CgroupDriver::Cgroupfs, "").is_err(), "{parent}");
         }
         for parent in ["/a", "/-.slice", "/a--b.slice", "/.slice"] {
-            assert!(place(parent, "c", CgroupDriver::Systemd).is_err(), "{parent}");
+            assert!(place(parent, "c", CgroupDriver::Systemd, "").is_err(), "{parent}");
         }
     }
 }

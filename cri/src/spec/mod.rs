@@ -88,7 +88,12 @@ pub fn container_spec(input: &SpecInput<'_>) -> Result<ContainerSpec, SpecError>
         .and_then(|l| l.resources.clone())
         .unwrap_or_default();
     let user = user::identity(security, input.image.config, input.users)?;
-    let cgroup = cgroups::place(input.sandbox.cgroup_parent, input.id, input.node.cgroup_driver)?;
+    let cgroup = cgroups::place(
+        input.sandbox.cgroup_parent,
+        input.id,
+        input.node.cgroup_driver,
+        &input.settings.cgroup_prefix,
+    )?;
     let labels = selinux::labels(input, privileged)?;
     let mounts = mounts::mounts(input, privileged, security.readonly_rootfs)?;
     let process = process(input, &user, &resources, labels.as_ref())?;
