@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod apparmor;
+pub mod cdi;
 pub mod cni;
 pub mod config;
 pub mod container;
@@ -10,6 +11,7 @@ pub mod daemon;
 pub mod error;
 pub mod events;
 mod grpc;
+pub mod handlers;
 pub mod images;
 pub mod inspect;
 pub mod metrics;

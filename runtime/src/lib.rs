@@ -6,6 +6,7 @@ mod channel;
 pub mod client;
 pub mod container;
 pub mod error;
+pub mod foreign;
 pub mod log;
 pub mod monitor;
 mod namespace;

@@ -61,6 +61,19 @@ pub(super) struct RawRuntime {
     pub(super) pids_limit: i64,
     pub(super) pod_annotations: Vec<String>,
     pub(super) container_annotations: Vec<String>,
+    pub(super) cdi_dirs: Vec<String>,
+}
+
+/// What a handler has beside the settings of `[runtime]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHandler {
+    pub(super) path: String,
+    pub(super) options: Vec<String>,
+    pub(super) root: String,
+    pub(super) base_spec: String,
+    pub(super) devices: Vec<String>,
+    pub(super) device_rules: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -10,8 +10,10 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    CgroupDriver, Config, ConfigError, ImagesConfig, NetworkConfig, RuntimeConfig, StreamingConfig, TlsFiles,
-    raw::{RawConfig, RawImages, RawNetwork, RawRuntime, RawStreaming},
+    CgroupDriver, Config, ConfigError, Handler, ImagesConfig, NetworkConfig, RuntimeConfig, StreamingConfig,
+    TlsFiles,
+    merge::Merged,
+    raw::{RawHandler, RawImages, RawNetwork, RawRuntime, RawStreaming},
 };
 use crate::spec::{caps, rlimits};
 
@@ -20,7 +22,11 @@ const SOCKET_PATH_MAX: usize = 107;
 /// Longest interface name (IFNAMSIZ without its NUL), in bytes.
 const INTERFACE_NAME_MAX: usize = 15;
 
-pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
+pub(super) fn resolve(merged: Merged) -> Result<Config, ConfigError> {
+    let Merged {
+        config: raw,
+        handlers: raw_handlers,
+    } = merged;
     let state = absolute("state", &raw.state)?;
     let socket = match raw.socket.as_str() {
         "" => state.join("pintle.sock"),
@@ -44,8 +50,12 @@ pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
         let reason = "the systemd driver can't be had yet; expected auto or cgroupfs";
         return Err(ConfigError::value("cgroup_driver", raw.cgroup_driver, reason));
     }
+    let names = raw.runtime.handlers.clone();
+    let prefix = inspection_socket.as_ref().map_or("", |_| crate::inspect::CGROUP_PREFIX);
+    let runtime = runtime(raw.runtime, prefix)?;
     Ok(Config {
         root: absolute("root", &raw.root)?,
+        handlers: handlers(&runtime, names, raw_handlers, &state)?,
         state,
         socket,
         socket_mode: mode("socket_mode", raw.socket_mode)?,
@@ -57,7 +67,7 @@ pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
         cgroup_driver,
         network: network(raw.network)?,
         images: images(raw.images)?,
-        runtime: runtime(raw.runtime, inspection_socket.is_some())?,
+        runtime,
         inspection_socket,
         streaming: streaming(&raw.streaming)?,
     })
@@ -170,16 +180,35 @@ fn images(raw: RawImages) -> Result<ImagesConfig, ConfigError> {
     })
 }
 
-fn runtime(raw: RawRuntime, for_cadvisor: bool) -> Result<RuntimeConfig, ConfigError> {
-    let default_handler = handler("runtime.default_handler", raw.default_handler)?;
-    let mut handlers: Vec<String> = Vec::new();
-    for name in raw.handlers {
+/// The default handler first, then those that only have a name, then those with a section.
+fn handlers(
+    runtime: &RuntimeConfig,
+    names: Vec<String>,
+    sections: Vec<(String, RawHandler, RawRuntime)>,
+    state: &Path,
+) -> Result<Vec<Handler>, ConfigError> {
+    let mut all = vec![Handler::plain(runtime.default_handler.clone(), runtime.clone())];
+    for name in names {
         let name = handler("runtime.handlers", name)?;
-        if name == default_handler || handlers.contains(&name) {
+        if all.iter().any(|other| other.name == name) {
             return Err(ConfigError::value("runtime.handlers", name, "named twice"));
         }
-        handlers.push(name);
+        all.push(Handler::plain(name, runtime.clone()));
     }
+    for (name, own, settings) in sections {
+        let name = handler("runtimes", name)?;
+        let settings = self::runtime(settings, &runtime.cgroup_prefix)?;
+        let made = Handler::resolve(name, settings, &own, state)?;
+        match all.iter_mut().find(|other| other.name == made.name) {
+            Some(named) => *named = made,
+            None => all.push(made),
+        }
+    }
+    Ok(all)
+}
+
+fn runtime(raw: RawRuntime, cgroup_prefix: &str) -> Result<RuntimeConfig, ConfigError> {
+    let default_handler = handler("runtime.default_handler", raw.default_handler)?;
     let ulimits = raw.default_ulimits.iter().map(|text| {
         rlimits::parse(text).map_err(|reason| ConfigError::value("runtime.default_ulimits", text, reason))
     });
@@ -194,7 +223,6 @@ fn runtime(raw: RawRuntime, for_cadvisor: bool) -> Result<RuntimeConfig, ConfigE
     let seccomp = [("unconfined", false), ("runtime-default", true)];
     Ok(RuntimeConfig {
         default_handler,
-        handlers,
         default_ulimits: ulimits.collect::<Result<_, _>>()?,
         default_capabilities: capabilities.collect::<Result<_, _>>()?,
         log_max_line,
@@ -208,10 +236,12 @@ fn runtime(raw: RawRuntime, for_cadvisor: bool) -> Result<RuntimeConfig, ConfigE
             .filter(|limit| *limit > 0),
         pod_annotations: patterns("runtime.pod_annotations", raw.pod_annotations)?,
         container_annotations: patterns("runtime.container_annotations", raw.container_annotations)?,
-        cgroup_prefix: match for_cadvisor {
-            true => crate::inspect::CGROUP_PREFIX.to_owned(),
-            false => String::new(),
-        },
+        cdi_dirs: raw
+            .cdi_dirs
+            .iter()
+            .map(|folder| absolute("runtime.cdi_dirs", folder))
+            .collect::<Result<_, _>>()?,
+        cgroup_prefix: cgroup_prefix.to_owned(),
     })
 }
 
@@ -288,7 +318,7 @@ fn patterns(key: &str, patterns: Vec<String>) -> Result<Vec<String>, ConfigError
     }
 }
 
-fn absolute(key: &str, path: &str) -> Result<PathBuf, ConfigError> {
+pub(super) fn absolute(key: &str, path: &str) -> Result<PathBuf, ConfigError> {
     if Path::new(path).is_absolute() && !path.contains('\0') {
         return Ok(PathBuf::from(path));
     }

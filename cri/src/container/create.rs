@@ -14,7 +14,10 @@ use pintle_runtime::protocol::{CreateContainer, LogTarget, Overlay};
 use pintle_runtime::rootfs::{detached_overlay, read_in_root};
 use pintle_runtime::seccomp;
 
-use super::{Container, ContainerRecord, ContainerState, image_volumes, undo_create, unique_name, volumes};
+use super::{
+    Container, ContainerRecord, ContainerState, finish, image_volumes, undo_create, unique_name, volumes,
+};
+use crate::config::{Handler, RuntimeConfig};
 use crate::core::{Core, new_id};
 use crate::error::{Error, IoContext as _, Result};
 use crate::events;
@@ -118,6 +121,7 @@ fn new_record(
         log_path,
         user: LinuxContainerUser::default(),
         stop_signal: 0,
+        runtime: None,
         seccomp_filter: None,
         image_volumes: BTreeMap::new(),
         resources: config
@@ -179,8 +183,12 @@ async fn set_up(
 fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) -> Result<CreateContainer> {
     let record = container.cell.get();
     let ids = pod.cell.get().user_ids();
-    let made = translate(core, &pod.cell.get(), &record, image)?;
-    let seccomp_filter = seccomp_filter(core, &made)?;
+    let pod = pod.cell.get();
+    let handler = core.handler_of(&pod)?;
+    let mut made = translate(core, handler, &pod, &record, image)?;
+    finish::finish(core, handler, &pod, &record, &mut made)?;
+    let runtime = core.foreign_runtime(handler, &made.cgroup);
+    let seccomp_filter = seccomp_filter(core, &mut made, runtime.is_some())?;
     // The cgroup is known from here on, so that it can be removed whatever happens next.
     container.cell.update(|record| {
         record.cgroup.clone_from(&made.cgroup);
@@ -188,6 +196,7 @@ fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) ->
         record.stop_signal = made.stop_signal;
         record.resources.clone_from(&made.resources);
         record.seccomp_filter.clone_from(&seccomp_filter);
+        record.runtime.clone_from(&runtime);
         Ok(())
     })?;
     relabel(&made)?;
@@ -211,7 +220,8 @@ fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) ->
         seccomp_filter,
         stdin: record.config.stdin,
         stdin_once: record.config.stdin_once,
-        log: log_target(core, &record),
+        log: log_target(&handler.settings, &record),
+        runtime,
     })
 }
 
@@ -234,8 +244,7 @@ fn shift_owner(upper: &Path, ids: UserIds) -> Result<()> {
     chown(upper, Some(uid), Some(gid)).io("set owner of", upper)
 }
 
-fn log_target(core: &Core, record: &ContainerRecord) -> Option<LogTarget> {
-    let settings = core.config.runtime();
+fn log_target(settings: &RuntimeConfig, record: &ContainerRecord) -> Option<LogTarget> {
     (!record.log_path.is_empty()).then(|| LogTarget {
         path: PathBuf::from(&record.log_path),
         max_line: settings.log_max_line,
@@ -243,13 +252,22 @@ fn log_target(core: &Core, record: &ContainerRecord) -> Option<LogTarget> {
     })
 }
 
-fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Image) -> Result<ContainerSpec> {
+fn translate(
+    core: &Core,
+    handler: &Handler,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+    image: &Image,
+) -> Result<ContainerSpec> {
+    let node = core.node_for(handler);
+    let mut config = record.config.clone();
+    config.devices.extend(handler.devices.iter().cloned());
     let dir = core.paths.pod(&pod.id);
     let layers = core.images.layers_of(&image.id)?;
     let users = core
         .user_dbs
         .get_or_load(&image.id, || read_users(layers.clone()))?;
-    let mut host = gather::host_facts(&record.config, &core.node)?;
+    let mut host = gather::host_facts(&config, &node)?;
     host.target_pid = target_pid(core, record)?;
     host.image_mounts = image_volumes::prepare(core, record)?;
     let declared = spec::image_volumes(&record.config, &image.config);
@@ -260,10 +278,10 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
         pod.user_ids(),
     )?;
     let hostname = spec::sandbox::hostname(&pod.config, &pod.id, &core.node.hostname);
-    let made = spec::container_spec(&SpecInput {
+    Ok(spec::container_spec(&SpecInput {
         id: &record.id,
         rootfs: &dir.bundle(&record.id).join("rootfs"),
-        config: &record.config,
+        config: &config,
         sandbox: SandboxFacts {
             id: &pod.id,
             config: &pod.config,
@@ -283,11 +301,10 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
             name: &record.image_name,
         },
         users: &users,
-        node: &core.node,
+        node: &node,
         host: &host,
-        settings: core.config.runtime(),
-    })?;
-    Ok(made)
+        settings: &handler.settings,
+    })?)
 }
 
 /// The first process of the container whose PID namespace is to be joined, which must run in the same sandbox.
@@ -333,8 +350,9 @@ fn is_absent(errno: nix::errno::Errno) -> bool {
     matches!(errno, nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR)
 }
 
-/// The container's compiled filter, if it has one. Compiled once for all containers of the same profile.
-fn seccomp_filter(core: &Core, made: &ContainerSpec) -> Result<Option<PathBuf>> {
+/// The container's compiled filter, if it has one. Compiled once for all containers of the same profile. Another runtime
+/// compiles for itself: it has the profile in the spec.
+fn seccomp_filter(core: &Core, made: &mut ContainerSpec, is_foreign: bool) -> Result<Option<PathBuf>> {
     let profile = match &made.seccomp {
         Seccomp::Unconfined => return Ok(None),
         Seccomp::RuntimeDefault => {
@@ -350,6 +368,11 @@ fn seccomp_filter(core: &Core, made: &ContainerSpec) -> Result<Option<PathBuf>> 
         }
         Seccomp::Localhost(path) => localhost_profile(path)?,
     };
+    if is_foreign {
+        let linux = made.spec.linux_mut().get_or_insert_default();
+        linux.set_seccomp(Some(profile));
+        return Ok(None);
+    }
     Ok(Some(seccomp::compile(&profile, &core.paths.seccomp_cache())?))
 }
 

@@ -2,6 +2,7 @@
 
 mod create;
 mod exec;
+mod finish;
 mod image_volumes;
 mod record;
 mod start;

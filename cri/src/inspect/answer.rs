@@ -113,7 +113,7 @@ fn of_pod(core: &Core, pod: &PodRecord) -> ContainerInfo {
 
 /// A process in the pod's network: its own init where it has one, else that of the container which has run for longest;
 /// 0 where there is none.
-pub(crate) fn network_pid(core: &Core, pod: &PodRecord) -> i32 {
+fn network_pid(core: &Core, pod: &PodRecord) -> i32 {
     if pod.state != PodState::Ready {
         return 0;
     }

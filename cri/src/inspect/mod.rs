@@ -28,8 +28,6 @@ use crate::pod::{Pod, PodState};
 use crate::proto::ContainerEventType;
 use crate::task::blocking;
 
-pub(crate) use answer::network_pid;
-
 /// Begins the names of cgroups that cAdvisor takes for CRI-O's.
 pub const CGROUP_PREFIX: &str = "crio";
 

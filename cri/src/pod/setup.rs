@@ -17,7 +17,9 @@ use crate::task::blocking;
 /// Makes the sandbox that the record tells of, and says so in the record. The caller holds `ops`.
 pub(super) async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     let record = pod.cell.get();
-    let plan = sandbox::plan(&record.config, &record.id, &core.node, core.config.runtime())?;
+    let handler = core.handler_of(&record)?;
+    let node = core.node_for(handler);
+    let plan = sandbox::plan(&record.config, &record.id, &node, &handler.settings)?;
     let dir = core.paths.pod(&pod.id);
     std::fs::create_dir_all(dir.path()).io("create folder", dir.path())?;
     let (make, of, node_name) = (dir.clone(), Arc::clone(&record), core.node.hostname.clone());

@@ -11,6 +11,7 @@
 
 mod annotations;
 mod args;
+pub mod base;
 mod binds;
 pub mod caps;
 pub mod cgroups;
@@ -19,6 +20,7 @@ mod env;
 mod error;
 mod facts;
 pub mod gather;
+pub(crate) mod hooks;
 mod mounts;
 mod namespaces;
 pub mod resources;

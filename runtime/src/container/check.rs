@@ -14,6 +14,13 @@ const MAX_CONFIG: u64 = 16 << 20;
 
 /// Reads and checks the bundle's configuration.
 pub(super) fn load(options: &Options) -> Result<Spec> {
+    let spec = read(options)?;
+    check(&spec, options)?;
+    Ok(spec)
+}
+
+/// Reads it only: what can be done with it is for others to say.
+pub(crate) fn read(options: &Options) -> Result<Spec> {
     let path = options.bundle.join("config.json");
     let about = std::fs::metadata(&path).path("stat", &path)?;
     let size = about.len();
@@ -27,9 +34,7 @@ pub(super) fn load(options: &Options) -> Result<Spec> {
         ));
     }
     let text = std::fs::read(&path).path("read", &path)?;
-    let spec: Spec = serde_json::from_slice(&text).map_err(|source| Error::Parse { path, source })?;
-    check(&spec, options)?;
-    Ok(spec)
+    serde_json::from_slice(&text).map_err(|source| Error::Parse { path, source })
 }
 
 fn check(spec: &Spec, options: &Options) -> Result<()> {

@@ -24,6 +24,7 @@ use super::{Entered, ExecStarted, ExecTarget, check};
 use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
+use crate::foreign;
 use crate::process::{self, Affinity, Console, Launch};
 use crate::rootfs::open_proc;
 use crate::seccomp::Filter;
@@ -72,6 +73,16 @@ impl Entering {
         // read here once, so that no child has to
         cgroup::hierarchies();
         let (ours, theirs) = Channel::pair()?;
+        if let Some(foreign) = target.foreign {
+            let stage = match fork().call("fork")? {
+                Forked::Parent(pid) => pid,
+                Forked::Child(_child) => {
+                    foreign::exec_stage(foreign, process, stdio, &theirs);
+                    exit_now(0);
+                }
+            };
+            return Ok(Self::new(ours, stage));
+        }
         let entry = target.cgroup.entry()?;
         let born_inside = match entry.tree() {
             Some(tree) => fork_into(tree).call("clone into cgroup")?,
@@ -96,14 +107,18 @@ impl Entering {
             }
         };
         drop((theirs, stdio, entry));
-        Ok(Self {
-            channel: ours,
+        Ok(Self::new(ours, stage))
+    }
+
+    fn new(channel: Channel, stage: Pid) -> Self {
+        Self {
+            channel,
             stage,
             stage_ended: false,
             ended: Ended::default(),
             progress: Progress::default(),
             outcome: None,
-        })
+        }
     }
 
     /// Blocks until its program runs, or it has failed.

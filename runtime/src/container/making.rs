@@ -12,6 +12,7 @@ use super::{InitStdio, Options, Prepared, stage};
 use crate::cgroup;
 use crate::channel::Channel;
 use crate::error::{Context, Error, Kind, Result};
+use crate::foreign::{self, Foreign};
 use crate::sys::process::{Forked, exit_now, fork, wait};
 
 /// A container in the making, for a caller who has other things to do meanwhile: he polls it whenever [`Making::fd`] is
@@ -28,6 +29,7 @@ pub struct Making {
     /// Of listening, once that is over.
     outcome: Option<Result<()>>,
     terminal_newlines: bool,
+    foreign: Option<Foreign>,
 }
 
 impl Making {
@@ -42,10 +44,14 @@ impl Making {
         // read here once, so that no child has to
         cgroup::hierarchies();
         let (ours, theirs) = Channel::pair()?;
+        let foreign = options.foreign();
         let stage = match fork().call("fork")? {
             Forked::Parent(pid) => pid,
             Forked::Child(_child) => {
-                stage::run(options, stdio, listener, &theirs);
+                match &foreign {
+                    Some(foreign) => foreign::create_stage(foreign, options, stdio, &theirs),
+                    None => stage::run(options, stdio, listener, &theirs),
+                }
                 exit_now(0);
             }
         };
@@ -58,6 +64,7 @@ impl Making {
             progress: Progress::default(),
             outcome: None,
             terminal_newlines: options.terminal_newlines,
+            foreign,
         })
     }
 
@@ -138,6 +145,7 @@ impl Making {
             namespaces: self.progress.namespaces,
             terminal_newlines: self.terminal_newlines,
             warnings: self.progress.warnings,
+            foreign: self.foreign,
             hooks: self.progress.hooks,
         }
     }

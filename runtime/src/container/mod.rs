@@ -33,6 +33,7 @@ use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
+pub(crate) use check::read as read_config;
 pub use exec::{Entering, exec};
 pub use making::Making;
 pub use prepare::{
@@ -40,7 +41,8 @@ pub use prepare::{
 };
 
 use crate::cgroup;
-use crate::protocol::{CreateContainer, Overlay};
+use crate::foreign::Foreign;
+use crate::protocol::{CreateContainer, ForeignRuntime, Overlay};
 
 /// What becomes the process's standard streams. With a terminal they are not used.
 #[derive(Debug)]
@@ -72,6 +74,18 @@ pub struct Options {
     pub preserve_fds: u32,
     /// Move the root onto the old one instead of pivoting, which a root on a ramdisk doesn't allow.
     pub no_pivot: bool,
+    /// Have another runtime make it.
+    pub runtime: Option<ForeignRuntime>,
+}
+
+impl Options {
+    fn foreign(&self) -> Option<Foreign> {
+        self.runtime.clone().map(|runtime| Foreign {
+            runtime,
+            id: self.id.clone(),
+            bundle: self.bundle.clone(),
+        })
+    }
 }
 
 impl From<&CreateContainer> for Options {
@@ -85,6 +99,7 @@ impl From<&CreateContainer> for Options {
             terminal_newlines: true,
             preserve_fds: 0,
             no_pivot: false,
+            runtime: request.runtime.clone(),
         }
     }
 }
@@ -108,6 +123,8 @@ pub struct Prepared {
     pub terminal_newlines: bool,
     /// What could not be done but may be done without, for the log.
     pub warnings: Vec<String>,
+    /// Who has made it, if that was another runtime.
+    pub foreign: Option<Foreign>,
     /// Those that are still to run.
     hooks: Option<hooks::Plan>,
 }
@@ -123,6 +140,7 @@ impl Prepared {
             terminal_newlines: self.terminal_newlines,
             adopts_orphans: false,
             preserve_fds: 0,
+            foreign: self.foreign.as_ref(),
         }
     }
 }
@@ -143,6 +161,8 @@ pub struct ExecTarget<'a> {
     pub adopts_orphans: bool,
     /// As [`Options::preserve_fds`].
     pub preserve_fds: u32,
+    /// Who has made it, if that was another runtime.
+    pub foreign: Option<&'a Foreign>,
 }
 
 /// A process that has entered a container, and may have ended since.

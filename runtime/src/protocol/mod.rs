@@ -42,7 +42,7 @@ pub use message::{
     parse_request,
 };
 pub use types::{
-    ContainerState, ContainerStatus, CreateContainer, ExecRequest, Exit, IdMapping, LogTarget, MonitorState,
+    ContainerState, ContainerStatus, CreateContainer, ExecRequest, Exit, ForeignRuntime, IdMapping, LogTarget, MonitorState,
     NamespaceKind, Overlay, SandboxSetup,
 };
 
