@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod apparmor;
 pub mod cdi;
+pub mod classes;
 pub mod cni;
 pub mod config;
 pub mod container;
@@ -12,6 +13,7 @@ pub mod error;
 pub mod events;
 mod grpc;
 pub mod handlers;
+pub mod hooks;
 pub mod images;
 pub mod inspect;
 pub mod metrics;

@@ -40,7 +40,8 @@ pub fn request(host: &str, method: &str, path: &str, content_type: &str, body: &
 
 /// One request without a body over a connection of its own to a unix socket.
 pub fn request_unix(socket: &Path, method: &str, path: &str) -> Result<Response> {
-    let mut stream = UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
+    let mut stream =
+        UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     exchange(&mut stream, "socket", method, path, "text/plain", b"")

@@ -106,13 +106,20 @@ fn netns(process: &str) -> Result<PathBuf> {
 fn received(pid: i64) -> Result<u64> {
     let table = fs::read_to_string(format!("/proc/{pid}/net/dev"))?;
     let line = table.lines().find_map(|line| line.trim().strip_prefix("eth0:"));
-    Ok(line.context("eth0")?.split_whitespace().next().context("bytes")?.parse()?)
+    Ok(line
+        .context("eth0")?
+        .split_whitespace()
+        .next()
+        .context("bytes")?
+        .parse()?)
 }
 
 fn kubelet_labels(mut config: PodSandboxConfig) -> PodSandboxConfig {
     let of_kubelet = [("pod.name", "web"), ("pod.namespace", "test"), ("pod.uid", "u1")];
     for (key, value) in of_kubelet {
-        config.labels.insert(format!("io.kubernetes.{key}"), value.to_owned());
+        config
+            .labels
+            .insert(format!("io.kubernetes.{key}"), value.to_owned());
     }
     config
 }
@@ -130,10 +137,16 @@ async fn tells_every_field_that_cadvisor_reads() {
         let empty = w.cri.run_pod(&pod_config).await?;
         let entry = socket.entry(&empty)?;
         check::equal("pid without containers", &entry["pid"], &0)?;
-        ensure!(cgroups(w)?.contains(&format!("crio-{empty}")), "{:?}", cgroups(w)?);
+        ensure!(
+            cgroups(w)?.contains(&format!("crio-{empty}")),
+            "{:?}",
+            cgroups(w)?
+        );
 
         let mut config = pod::idle("main", &image);
-        config.labels.insert("io.kubernetes.container.name".into(), "main".into());
+        config
+            .labels
+            .insert("io.kubernetes.container.name".into(), "main".into());
         config
             .annotations
             .insert("io.kubernetes.container.restartCount".into(), "2".into());
@@ -147,7 +160,10 @@ async fn tells_every_field_that_cadvisor_reads() {
         ensure!(status.contains(&container), "{status}");
         let log = format!("{}/{}", pod_config.log_directory, config.log_path);
         for (field, expected) in [
-            ("name", Value::from(format!("k8s_main_web_test_{}_0", uid(&pod_config)))),
+            (
+                "name",
+                Value::from(format!("k8s_main_web_test_{}_0", uid(&pod_config))),
+            ),
             ("image", image.clone().into()),
             ("log_path", log.into()),
             ("sandbox", empty.clone().into()),
@@ -176,7 +192,11 @@ async fn tells_every_field_that_cadvisor_reads() {
 }
 
 fn uid(config: &PodSandboxConfig) -> String {
-    config.metadata.as_ref().map(|m| m.uid.clone()).unwrap_or_default()
+    config
+        .metadata
+        .as_ref()
+        .map(|m| m.uid.clone())
+        .unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,7 +205,9 @@ async fn names_a_living_process_of_the_pods_network() {
         let image = w.busybox().await?;
         let pod_config = pod::pod(&w.slot, "web");
         let first = w.run(pod_config.clone(), &pod::idle("first", &image)).await?;
-        let second = w.add(&first.pod, &pod_config, &pod::idle("second", &image)).await?;
+        let second = w
+            .add(&first.pod, &pod_config, &pod::idle("second", &image))
+            .await?;
         let pids = [&first.container, &second].map(|id| socket.entry(id).map(|e| e["pid"].as_i64()));
         let [Ok(Some(one)), Ok(Some(two))] = pids else {
             anyhow::bail!("pids: {pids:?}")
@@ -208,7 +230,9 @@ async fn names_a_living_process_of_the_pods_network() {
 
         // The one that ran longer stays, whatever else comes and goes.
         let was = inode(w, &name);
-        let third = w.add(&first.pod, &pod_config, &pod::idle("third", &image)).await?;
+        let third = w
+            .add(&first.pod, &pod_config, &pod::idle("third", &image))
+            .await?;
         w.cri.stop(&third, 10).await?;
         socket.names(&first.pod, two).await?;
         ensure!(inode(w, &name) == was);
@@ -235,14 +259,19 @@ async fn knows_pods_on_the_hosts_network_and_with_a_process_of_their_own() {
 
         let mut shared = pod::pod(&w.slot, "shared");
         let security = shared.linux.as_mut().and_then(|l| l.security_context.as_mut());
-        let options = security.and_then(|s| s.namespace_options.as_mut()).context("options")?;
+        let options = security
+            .and_then(|s| s.namespace_options.as_mut())
+            .context("options")?;
         options.pid = NamespaceMode::Pod.into();
         let pod = w.cri.run_pod(&shared).await?;
         let pid = socket.entry(&pod)?["pid"].as_i64().context("pid")?;
         ensure!(pid > 0 && netns(&pid.to_string())? != netns("self")?);
         // That process was there before any container, and stays.
         let mut inside = pod::idle("main", &image);
-        let options = pod::security(&mut inside).namespace_options.as_mut().context("options")?;
+        let options = pod::security(&mut inside)
+            .namespace_options
+            .as_mut()
+            .context("options")?;
         options.pid = NamespaceMode::Pod.into();
         let container = w.add(&pod, &shared, &inside).await?;
         w.cri.stop(&container, 10).await?;
@@ -257,7 +286,9 @@ async fn forgets_what_is_removed_also_while_it_is_asked() {
         let image = w.busybox().await?;
         w.warm_up(&image).await?;
         let before = w.count()?;
-        let running = w.run(pod::pod(&w.slot, "gone"), &pod::idle("main", &image)).await?;
+        let running = w
+            .run(pod::pod(&w.slot, "gone"), &pod::idle("main", &image))
+            .await?;
         let paths = [
             format!("/containers/{}", running.pod),
             format!("/containers/{}", running.container),
@@ -287,7 +318,13 @@ async fn forgets_what_is_removed_also_while_it_is_asked() {
         w.assert_nothing_left(&before).await?;
 
         check::equal("an unknown one", &socket.status("GET", &paths[0])?, &404)?;
-        for path in ["/", "/containers/", "/containers/../info", "/containers/xyz", "/infos"] {
+        for path in [
+            "/",
+            "/containers/",
+            "/containers/../info",
+            "/containers/xyz",
+            "/infos",
+        ] {
             check::equal(path, &socket.status("GET", path)?, &404)?;
         }
         check::equal("POST", &socket.status("POST", "/info")?, &405)

@@ -111,19 +111,28 @@ async fn other_runtimes_do_as_the_built_in_one() {
             all.push((handler, running));
         }
         for (handler, running) in &all {
-            used_as_usual(w, running).await.with_context(|| format!("handler {handler:?}"))?;
+            used_as_usual(w, running)
+                .await
+                .with_context(|| format!("handler {handler:?}"))?;
         }
         w.restart().await?;
         for (handler, running) in &all {
             let id = &running.container;
             let of = || format!("handler {handler:?}");
-            ensure!(w.cri.status(id).await?.state() == ContainerState::ContainerRunning, of());
+            ensure!(
+                w.cri.status(id).await?.state() == ContainerState::ContainerRunning,
+                of()
+            );
             let said = w.exec(id, &["echo", "again"]).await.with_context(of)?;
             check::equal("exec after a restart", &said, &"again\n")?;
             w.cri.stop(id, 30).await?;
             let status = w.cri.status(id).await?;
             check::equal(&of(), &(status.exit_code, status.reason.as_str()), &(3, "Error"))?;
-            check::equal(&of(), &running.lines()?, &vec!["out".to_owned(), "bye".to_owned()])?;
+            check::equal(
+                &of(),
+                &running.lines()?,
+                &vec!["out".to_owned(), "bye".to_owned()],
+            )?;
             w.remove(&running.pod).await.with_context(of)?;
         }
         w.assert_nothing_left(&before).await?;
@@ -137,26 +146,54 @@ async fn used_as_usual(w: &World, running: &world::Running) -> Result<()> {
     lines(running, 1).await?;
     let stderr = pintle_tests::logs::lines(&running.records()?, "stderr");
     check::equal("stderr", &stderr, &vec!["err".to_owned()])?;
-    let said = w.exec(id, &["sh", "-c", "echo $HOSTNAME; cat /proc/1/comm"]).await?;
+    let said = w
+        .exec(id, &["sh", "-c", "echo $HOSTNAME; cat /proc/1/comm"])
+        .await?;
     ensure!(said.contains("on") && said.ends_with("sh\n"), "{said:?}");
     let failed = w.cri.exec(id, &["sh", "-c", "echo no >&2; exit 7"], 20).await?;
     check::equal("exit code of exec", &failed.exit_code, &7)?;
     check::equal("stderr of exec", &failed.stderr, &b"no\n".to_vec())?;
     let missing = w.cri.exec(id, &["/no/such/program"], 20).await;
     let missing = missing.err().context("a program that is missing was run")?;
-    ensure!(missing.message().contains("/no/such/program"), "{}", missing.message());
+    ensure!(
+        missing.message().contains("/no/such/program"),
+        "{}",
+        missing.message()
+    );
     let slow = w.cri.exec(id, &["sleep", "1000"], 1).await;
-    check::equal("exec's limit", &slow.err().map(|e| e.code()), &Some(tonic::Code::DeadlineExceeded))?;
+    check::equal(
+        "exec's limit",
+        &slow.err().map(|e| e.code()),
+        &Some(tonic::Code::DeadlineExceeded),
+    )?;
     // Interfaces of the pod, seccomp, and limits.
-    let inside = w.exec(id, &["sh", "-c", "ls /sys/class/net; grep Seccomp: /proc/1/status"]).await?;
-    ensure!(inside.contains("eth0") && inside.contains("Seccomp:\t2"), "{inside:?}");
+    let inside = w
+        .exec(
+            id,
+            &["sh", "-c", "ls /sys/class/net; grep Seccomp: /proc/1/status"],
+        )
+        .await?;
+    ensure!(
+        inside.contains("eth0") && inside.contains("Seccomp:\t2"),
+        "{inside:?}"
+    );
     let request = ContainerStatsRequest {
         container_id: id.clone(),
     };
-    let stats = w.cri.runtime.clone().container_stats(request).await?.into_inner().stats;
+    let stats = w
+        .cri
+        .runtime
+        .clone()
+        .container_stats(request)
+        .await?
+        .into_inner()
+        .stats;
     let memory = stats.context("stats")?.memory.context("memory")?;
     ensure!(memory.usage_bytes.is_some_and(|bytes| bytes.value > 0));
-    let mut resources = pod::container("x", "x", &[]).linux.and_then(|l| l.resources).context("resources")?;
+    let mut resources = pod::container("x", "x", &[])
+        .linux
+        .and_then(|l| l.resources)
+        .context("resources")?;
     resources.memory_limit_in_bytes = 200 << 20;
     let request = UpdateContainerResourcesRequest {
         container_id: id.clone(),
@@ -169,7 +206,8 @@ async fn used_as_usual(w: &World, running: &world::Running) -> Result<()> {
         .filter(|folder| folder.to_string_lossy().contains(id))
         .filter_map(|folder| {
             let v2 = fs::read_to_string(folder.join("memory.max"));
-            v2.or_else(|_| fs::read_to_string(folder.join("memory.limit_in_bytes"))).ok()
+            v2.or_else(|_| fs::read_to_string(folder.join("memory.limit_in_bytes")))
+                .ok()
         })
         .collect();
     check::equal("memory limit", &limits, &vec![format!("{}\n", 200 << 20)])
@@ -193,18 +231,36 @@ async fn ends_are_told_alike() {
                 (greedy, (137, "OOMKilled")),
                 (tty, (5, "Error")),
             ] {
-                let name = config.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default();
-                let container = w.add(&pod, &pod_config, &config).await.with_context(|| of(&name))?;
+                let name = config
+                    .metadata
+                    .as_ref()
+                    .map(|m| m.name.clone())
+                    .unwrap_or_default();
+                let container = w
+                    .add(&pod, &pod_config, &config)
+                    .await
+                    .with_context(|| of(&name))?;
                 let status = w.wait_exited(&container).await.with_context(|| of(&name))?;
                 // A kill from inside reaches no init of a PID namespace.
-                let expected = if name == "killed" { (0, "Completed") } else { expected };
+                let expected = if name == "killed" {
+                    (0, "Completed")
+                } else {
+                    expected
+                };
                 check::equal(&of(&name), &(status.exit_code, status.reason.as_str()), &expected)?;
             }
             let log = PathBuf::from(&pod_config.log_directory).join("tty/0.log");
             let said = pintle_tests::logs::lines(&pintle_tests::logs::read(&log)?, "stdout");
-            ensure!(said.iter().any(|line| line.contains("/dev/")), "{}: {said:?}", of("terminal"));
+            ensure!(
+                said.iter().any(|line| line.contains("/dev/")),
+                "{}: {said:?}",
+                of("terminal")
+            );
             // What never was started goes as well.
-            let unstarted = w.cri.create(&pod, &pod_config, &pod::idle("unstarted", &image)).await?;
+            let unstarted = w
+                .cri
+                .create(&pod, &pod_config, &pod::idle("unstarted", &image))
+                .await?;
             w.cri.remove(&unstarted).await.with_context(|| of("unstarted"))?;
             w.remove(&pod).await.with_context(|| of("removal"))?;
         }
@@ -220,7 +276,11 @@ async fn what_cannot_be_made_leaves_nothing() {
         w.warm_up(&image).await?;
         let before = w.count()?;
         let pod_config = pod::pod(&w.slot, "broken");
-        check::refused("an unknown handler", w.cri.run_pod_on("other", &pod_config).await, "other")?;
+        check::refused(
+            "an unknown handler",
+            w.cri.run_pod_on("other", &pod_config).await,
+            "other",
+        )?;
         for (handler, command, names) in [
             ("missing", "/bin/sh", "/nowhere/runc"),
             ("runc", "/no/such/program", "/no/such/program"),
@@ -234,9 +294,15 @@ async fn what_cannot_be_made_leaves_nothing() {
                 Ok(container) => w.cri.start(&container).await.err().context("it was started")?,
                 Err(refusal) => refusal,
             };
-            ensure!(refusal.message().contains(names), "{handler}: {}", refusal.message());
+            ensure!(
+                refusal.message().contains(names),
+                "{handler}: {}",
+                refusal.message()
+            );
             w.remove(&pod).await.with_context(|| handler.to_owned())?;
-            w.assert_nothing_left(&before).await.with_context(|| handler.to_owned())?;
+            w.assert_nothing_left(&before)
+                .await
+                .with_context(|| handler.to_owned())?;
         }
         Ok(())
     })
@@ -267,9 +333,13 @@ async fn a_runtime_that_hangs_stalls_nobody_and_goes_with_its_pod() {
                 line.contains("hangs") && line.contains("create") && line.contains(&pod)
             })
         })?;
-        let other = w.run(pod::pod(&w.slot, "other"), &pod::idle("main", &image)).await?;
+        let other = w
+            .run(pod::pod(&w.slot, "other"), &pod::idle("main", &image))
+            .await?;
         w.remove(&other.pod).await?;
-        timeout(Duration::from_secs(20), w.remove(&pod)).await.context("it can't be removed")??;
+        timeout(Duration::from_secs(20), w.remove(&pod))
+            .await
+            .context("it can't be removed")??;
         ensure!(creation.await?.is_err());
         w.assert_nothing_left(&before).await
     })
@@ -278,7 +348,13 @@ async fn a_runtime_that_hangs_stalls_nobody_and_goes_with_its_pod() {
 
 async fn handlers(w: &World) -> Result<Vec<RuntimeHandler>> {
     let request = StatusRequest { verbose: false };
-    Ok(w.cri.runtime.clone().status(request).await?.into_inner().runtime_handlers)
+    Ok(w.cri
+        .runtime
+        .clone()
+        .status(request)
+        .await?
+        .into_inner()
+        .runtime_handlers)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,7 +375,9 @@ async fn each_handler_says_what_it_can_do() {
         // What the flags deny is refused at once.
         let mut config = pod::pod(&w.slot, "mapped");
         let security = config.linux.as_mut().and_then(|l| l.security_context.as_mut());
-        let options = security.and_then(|s| s.namespace_options.as_mut()).context("options")?;
+        let options = security
+            .and_then(|s| s.namespace_options.as_mut())
+            .context("options")?;
         let ids = vec![IdMapping {
             host_id: 200_000,
             container_id: 0,
@@ -327,18 +405,35 @@ async fn a_handler_has_settings_of_its_own() {
         for (handler, is_special) in [("special", true), ("", false)] {
             let running = w.run_on(handler, pod::pod(&w.slot, "settings"), &config).await?;
             let id = &running.container;
-            let said = w.exec(id, &["sh", "-c", "echo $BASE:$PATH; ls /opt 2>/dev/null; ls /dev"]).await?;
+            let said = w
+                .exec(
+                    id,
+                    &["sh", "-c", "echo $BASE:$PATH; ls /opt 2>/dev/null; ls /dev"],
+                )
+                .await?;
             for word in ["yes:", "base", "extra"] {
-                ensure!(said.contains(word) == is_special, "{handler:?}: {word} in {said:?}");
+                ensure!(
+                    said.contains(word) == is_special,
+                    "{handler:?}: {word} in {said:?}"
+                );
             }
-            ensure!(!said.contains("nowhere"), "the container's own environment counts: {said:?}");
+            ensure!(
+                !said.contains("nowhere"),
+                "the container's own environment counts: {said:?}"
+            );
             let found = host::find_named(&w.slot.state(), "config.json");
-            let spec = found.iter().find(|path| path.to_string_lossy().contains(id.as_str()));
+            let spec = found
+                .iter()
+                .find(|path| path.to_string_lossy().contains(id.as_str()));
             let spec: serde_json::Value = serde_json::from_slice(&fs::read(spec.context("a spec")?)?)?;
-            let limit = spec.pointer("/linux/resources/pids/limit").and_then(serde_json::Value::as_i64);
+            let limit = spec
+                .pointer("/linux/resources/pids/limit")
+                .and_then(serde_json::Value::as_i64);
             check::equal("pids", &limit, &is_special.then_some(77))?;
             let annotations = &spec["annotations"];
-            ensure!(annotations["other/one"].is_null() && annotations["allowed/one"].is_string() == is_special);
+            ensure!(
+                annotations["other/one"].is_null() && annotations["allowed/one"].is_string() == is_special
+            );
             let rules = spec.pointer("/linux/resources/devices").map(ToString::to_string);
             ensure!(rules.unwrap_or_default().contains("229") == is_special);
             w.remove(&running.pod).await?;

@@ -101,7 +101,10 @@ fn describe(node: &DeviceNode, spec: &Spec) -> Result<LinuxDevice, String> {
             if given.is_some_and(|given| kind_of(given) != kind) {
                 return Err(format!("{path} is of another type"));
             }
-            (kind, (node.major.unwrap_or(numbers.0), node.minor.unwrap_or(numbers.1)))
+            (
+                kind,
+                (node.major.unwrap_or(numbers.0), node.minor.unwrap_or(numbers.1)),
+            )
         }
     };
     let user = spec.process().as_ref().map(|process| process.user().clone());
@@ -115,10 +118,7 @@ fn describe(node: &DeviceNode, spec: &Spec) -> Result<LinuxDevice, String> {
         .minor(numbers.1)
         .build()
         .map_err(|e| e.to_string())?;
-    device
-        .set_file_mode(node.file_mode)
-        .set_uid(uid)
-        .set_gid(gid);
+    device.set_file_mode(node.file_mode).set_uid(uid).set_gid(gid);
     Ok(device)
 }
 
@@ -152,7 +152,11 @@ fn add_mount(mount: &file::Mount, spec: &mut Spec) -> Outcome {
         .map_err(|e| e.to_string())?;
     let kind = mount.kind.clone().filter(|kind| !kind.is_empty());
     // Nothing else than a bind is meant where nothing is said.
-    let is_plain = kind.is_none() && !mount.options.iter().any(|o| matches!(o.as_str(), "bind" | "rbind"));
+    let is_plain = kind.is_none()
+        && !mount
+            .options
+            .iter()
+            .any(|o| matches!(o.as_str(), "bind" | "rbind"));
     made.set_typ(if is_plain { Some("bind".to_owned()) } else { kind });
     let all = spec.mounts_mut().get_or_insert_default();
     all.retain(|other| other.destination() != made.destination());
@@ -174,7 +178,9 @@ fn add_hook(hook: &file::Hook, spec: &mut Spec) -> Outcome {
 }
 
 fn add_rdt(rdt: &file::IntelRdt, spec: &mut Spec) -> Outcome {
-    let mut made = LinuxIntelRdtBuilder::default().build().map_err(|e| e.to_string())?;
+    let mut made = LinuxIntelRdtBuilder::default()
+        .build()
+        .map_err(|e| e.to_string())?;
     made.set_clos_id(rdt.clos_id.clone())
         .set_l3_cache_schema(rdt.l3_cache_schema.clone())
         .set_mem_bw_schema(rdt.mem_bw_schema.clone());

@@ -249,7 +249,9 @@ impl Edits {
         for mount in &self.mounts {
             let (from, to) = (&mount.host_path, &mount.container_path);
             if from.is_empty() || !to.starts_with('/') || format!("{from}{to}").contains('\0') {
-                return Err(format!("mounts {to:?}: expected a hostPath and an absolute containerPath"));
+                return Err(format!(
+                    "mounts {to:?}: expected a hostPath and an absolute containerPath"
+                ));
             }
         }
         for hook in &self.hooks {
@@ -257,11 +259,16 @@ impl Edits {
                 return Err(format!("hooks {:?}: no such stage", hook.hook_name));
             }
             if !hook.path.starts_with('/') || hook.timeout.is_some_and(|timeout| timeout < 0) {
-                return Err(format!("hooks {:?}: expected an absolute path, and no negative timeout", hook.path));
+                return Err(format!(
+                    "hooks {:?}: expected an absolute path, and no negative timeout",
+                    hook.path
+                ));
             }
         }
         let clos = self.intel_rdt.as_ref().and_then(|rdt| rdt.clos_id.as_deref());
-        if clos.is_some_and(|id| id.is_empty() || id.len() >= 4096 || matches!(id, "." | "..") || id.contains(['/', '\n'])) {
+        if clos.is_some_and(|id| {
+            id.is_empty() || id.len() >= 4096 || matches!(id, "." | "..") || id.contains(['/', '\n'])
+        }) {
             return Err("intelRdt.closID: not the name of a folder".to_owned());
         }
         Ok(())
@@ -281,7 +288,11 @@ const HOOKS: [&str; 6] = [
 impl DeviceNode {
     fn check(&self) -> Result<(), &'static str> {
         let paths = [Some(&self.path), self.host_path.as_ref()];
-        if paths.into_iter().flatten().any(|path| !path.starts_with('/') || path.contains('\0')) {
+        if paths
+            .into_iter()
+            .flatten()
+            .any(|path| !path.starts_with('/') || path.contains('\0'))
+        {
             return Err("expected absolute paths");
         }
         if !matches!(self.kind.as_deref(), None | Some("" | "b" | "c" | "u" | "p")) {
@@ -297,7 +308,11 @@ impl DeviceNode {
 
 /// Three numbers.
 fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
-    let mut numbers = text.strip_prefix('v').unwrap_or(text).split('.').map(|part| part.parse().ok());
+    let mut numbers = text
+        .strip_prefix('v')
+        .unwrap_or(text)
+        .split('.')
+        .map(|part| part.parse().ok());
     let version = (numbers.next()??, numbers.next()??, numbers.next()??);
     numbers.next().is_none().then_some(version)
 }

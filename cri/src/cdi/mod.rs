@@ -155,8 +155,14 @@ impl Cdi {
                 let one = match (found.len(), found.pop()) {
                     (1, Some((_, description))) => Ok(description),
                     (_, last) => {
-                        let paths = found.iter().chain(&last).map(|(path, _)| path.display().to_string());
-                        Err(format!("described by {}", paths.collect::<Vec<_>>().join(" and by ")))
+                        let paths = found
+                            .iter()
+                            .chain(&last)
+                            .map(|(path, _)| path.display().to_string());
+                        Err(format!(
+                            "described by {}",
+                            paths.collect::<Vec<_>>().join(" and by ")
+                        ))
                     }
                 };
                 devices.by_name.insert(name, one);
@@ -174,7 +180,12 @@ impl Devices {
             Some(Err(reason)) => Err(format!("no unambiguous device: {reason}")),
             None if self.left_out.is_empty() => Err("no such device is described".to_owned()),
             None => {
-                let told: Vec<&str> = self.left_out.iter().take(MOST_REASONS).map(String::as_str).collect();
+                let told: Vec<&str> = self
+                    .left_out
+                    .iter()
+                    .take(MOST_REASONS)
+                    .map(String::as_str)
+                    .collect();
                 Err(format!(
                     "no such device is described; files that can't be used: {}",
                     told.join("; ")
@@ -204,10 +215,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// A file's content, read again only if it is another one than before.
-fn look(
-    known: &mut HashMap<PathBuf, Known>,
-    path: &Path,
-) -> std::result::Result<Arc<Description>, String> {
+fn look(known: &mut HashMap<PathBuf, Known>, path: &Path) -> std::result::Result<Arc<Description>, String> {
     let about = fs::metadata(path).map_err(|e| e.to_string())?;
     let stamp = Stamp {
         inode: about.ino(),

@@ -26,10 +26,14 @@ pub(super) fn check_kind(kind: &str) -> Result<(), &'static str> {
     let begins = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic());
     let ends = |text: &str| text.ends_with(|c: char| c.is_ascii_alphanumeric());
     if !(begins(vendor) && ends(vendor) && vendor.chars().all(inside)) {
-        return Err("the vendor begins with a letter, ends with a letter or digit, and has letters, digits, _ - . between");
+        return Err(
+            "the vendor begins with a letter, ends with a letter or digit, and has letters, digits, _ - . between",
+        );
     }
     if !(begins(class) && ends(class) && class.chars().all(inside)) {
-        return Err("the class begins with a letter, ends with a letter or digit, and has letters, digits, _ - . between");
+        return Err(
+            "the class begins with a letter, ends with a letter or digit, and has letters, digits, _ - . between",
+        );
     }
     Ok(())
 }
@@ -53,8 +57,20 @@ mod tests {
         let name = Name::parse("vendor.com/gpu.big=0:1").unwrap();
         assert_eq!((name.kind, name.device), ("vendor.com/gpu.big", "0:1"));
         for bad in [
-            "", "gpu", "vendor.com/gpu", "/gpu=0", "vendor.com/=0", "vendor.com/gpu=", "1v/gpu=0", "v/g/u=0",
-            "v/gpu=-0", "v/gpu=0-", "v./gpu=0", "v/g pu=0", "v/gpu=ä", "v/gpu=0=1",
+            "",
+            "gpu",
+            "vendor.com/gpu",
+            "/gpu=0",
+            "vendor.com/=0",
+            "vendor.com/gpu=",
+            "1v/gpu=0",
+            "v/g/u=0",
+            "v/gpu=-0",
+            "v/gpu=0-",
+            "v./gpu=0",
+            "v/g pu=0",
+            "v/gpu=ä",
+            "v/gpu=0=1",
         ] {
             assert!(Name::parse(bad).is_err(), "{bad:?}");
         }

@@ -84,12 +84,27 @@ fn every_edit_is_made_and_common_ones_once() {
     for (place, expected) in [
         ("/process/env", json!(["A=2", "COMMON=1"])),
         ("/process/user/additionalGids", json!([7])),
-        ("/hooks/createContainer", json!([{"path": "/bin/true", "args": ["true"], "env": ["X=1"], "timeout": 3}])),
-        ("/linux/devices/0", json!({"path": "/dev/own", "type": "c", "major": 1, "minor": 3, "fileMode": 438, "uid": 5, "gid": 6})),
-        ("/linux/devices/1", json!({"path": "/dev/made", "type": "c", "major": 7, "minor": 8, "uid": 1, "gid": 2})),
-        ("/linux/resources/devices", json!([{"allow": true, "type": "c", "major": 1, "minor": 3, "access": "r"}])),
+        (
+            "/hooks/createContainer",
+            json!([{"path": "/bin/true", "args": ["true"], "env": ["X=1"], "timeout": 3}]),
+        ),
+        (
+            "/linux/devices/0",
+            json!({"path": "/dev/own", "type": "c", "major": 1, "minor": 3, "fileMode": 438, "uid": 5, "gid": 6}),
+        ),
+        (
+            "/linux/devices/1",
+            json!({"path": "/dev/made", "type": "c", "major": 7, "minor": 8, "uid": 1, "gid": 2}),
+        ),
+        (
+            "/linux/resources/devices",
+            json!([{"allow": true, "type": "c", "major": 1, "minor": 3, "access": "r"}]),
+        ),
         ("/mounts/0/destination", json!("/a")),
-        ("/mounts/1", json!({"destination": "/a/b", "type": "bind", "source": "/etc", "options": []})),
+        (
+            "/mounts/1",
+            json!({"destination": "/a/b", "type": "bind", "source": "/etc", "options": []}),
+        ),
         ("/linux/netDevices", json!({"eth9": {"name": "net1"}})),
         ("/linux/intelRdt/closID", json!("gold")),
         ("/linux/intelRdt/schemata", json!(["L3:0=f"])),
@@ -104,15 +119,27 @@ fn later_folders_go_before_and_equals_are_nobodys() {
     folders.write("low/a.json", with_env("v.com/d", "x", "WHICH=low"));
     folders.write("high/a.json", with_env("v.com/d", "x", "WHICH=high"));
     let env = |of: &Value| of.pointer("/process/env/1").cloned();
-    assert_eq!(env(&folders.inject(&["v.com/d=x"]).unwrap()), Some(json!("WHICH=high")));
+    assert_eq!(
+        env(&folders.inject(&["v.com/d=x"]).unwrap()),
+        Some(json!("WHICH=high"))
+    );
     folders.write("high/b.json", with_env("v.com/d", "x", "WHICH=other"));
     let refusal = folders.refusal("v.com/d=x");
-    assert!(refusal.contains("a.json and by ") && refusal.contains("b.json"), "{refusal}");
+    assert!(
+        refusal.contains("a.json and by ") && refusal.contains("b.json"),
+        "{refusal}"
+    );
     fs::remove_file(folders.tmp.path().join("high/a.json")).unwrap();
-    assert_eq!(env(&folders.inject(&["v.com/d=x"]).unwrap()), Some(json!("WHICH=other")));
+    assert_eq!(
+        env(&folders.inject(&["v.com/d=x"]).unwrap()),
+        Some(json!("WHICH=other"))
+    );
     // A file that changes is read again.
     folders.write("high/b.json", with_env("v.com/d", "x", "WHICH=changed"));
-    assert_eq!(env(&folders.inject(&["v.com/d=x"]).unwrap()), Some(json!("WHICH=changed")));
+    assert_eq!(
+        env(&folders.inject(&["v.com/d=x"]).unwrap()),
+        Some(json!("WHICH=changed"))
+    );
 }
 
 #[test]
@@ -134,27 +161,73 @@ fn a_file_that_cannot_be_used_is_told_of_and_harms_no_other() {
     folders.write("low/good.json", with_env("good.com/d", "x", "A=1"));
     let edits = json!({"env": ["A=1"]});
     let of = |version: &str, kind: &str, edits: &Value| {
-        json!({"cdiVersion": version, "kind": kind, "devices": [{"name": "x", "containerEdits": edits}]}).to_string()
+        json!({"cdiVersion": version, "kind": kind, "devices": [{"name": "x", "containerEdits": edits}]})
+            .to_string()
     };
     for (text, reason) in [
-        (of("9.9.9", "v.com/d", &edits), "cdiVersion \"9.9.9\": no version that is known"),
+        (
+            of("9.9.9", "v.com/d", &edits),
+            "cdiVersion \"9.9.9\": no version that is known",
+        ),
         (of("0.3.0", "v.com/d.e", &edits), "what is in it needs 0.6.0"),
-        (of("0.6.0", "v.com/d", &json!({"additionalGids": [1]})), "what is in it needs 0.7.0"),
-        (of("1.0.0", "v.com/d", &json!({"intelRdt": {"schemata": []}})), "what is in it needs 1.1.0"),
-        (of("0.6.0", "nonsense", &edits), "kind \"nonsense\": expected vendor/class"),
-        (of("0.6.0", "v.com/d", &json!({"env": ["=1"]})), "env \"=1\": expected NAME=value"),
+        (
+            of("0.6.0", "v.com/d", &json!({"additionalGids": [1]})),
+            "what is in it needs 0.7.0",
+        ),
+        (
+            of("1.0.0", "v.com/d", &json!({"intelRdt": {"schemata": []}})),
+            "what is in it needs 1.1.0",
+        ),
+        (
+            of("0.6.0", "nonsense", &edits),
+            "kind \"nonsense\": expected vendor/class",
+        ),
+        (
+            of("0.6.0", "v.com/d", &json!({"env": ["=1"]})),
+            "env \"=1\": expected NAME=value",
+        ),
         (of("0.6.0", "v.com/d", &json!({})), "its containerEdits are empty"),
-        (of("0.6.0", "v.com/d", &json!({"enviroment": ["A=1"]})), "unknown field `enviroment`"),
-        (of("0.6.0", "v.com/d", &json!({"hooks": [{"hookName": "prestop", "path": "/x"}]})), "no such stage"),
-        (of("0.6.0", "v.com/d", &json!({"deviceNodes": [{"path": "dev/null"}]})), "expected absolute paths"),
-        (of("0.6.0", "v.com/d", &json!({"mounts": [{"hostPath": "/a", "containerPath": "b"}]})), "absolute containerPath"),
-        (of("0.7.0", "v.com/d", &json!({"intelRdt": {"closID": "../x"}})), "not the name of a folder"),
+        (
+            of("0.6.0", "v.com/d", &json!({"enviroment": ["A=1"]})),
+            "unknown field `enviroment`",
+        ),
+        (
+            of(
+                "0.6.0",
+                "v.com/d",
+                &json!({"hooks": [{"hookName": "prestop", "path": "/x"}]}),
+            ),
+            "no such stage",
+        ),
+        (
+            of(
+                "0.6.0",
+                "v.com/d",
+                &json!({"deviceNodes": [{"path": "dev/null"}]}),
+            ),
+            "expected absolute paths",
+        ),
+        (
+            of(
+                "0.6.0",
+                "v.com/d",
+                &json!({"mounts": [{"hostPath": "/a", "containerPath": "b"}]}),
+            ),
+            "absolute containerPath",
+        ),
+        (
+            of("0.7.0", "v.com/d", &json!({"intelRdt": {"closID": "../x"}})),
+            "not the name of a folder",
+        ),
         ("{".to_owned(), "EOF while parsing"),
         ("[]".repeat(3), "trailing characters"),
     ] {
         folders.write("low/bad.json", text);
         let refusal = folders.refusal("v.com/d=x");
-        assert!(refusal.contains(reason) && refusal.contains("bad.json"), "{reason}: {refusal}");
+        assert!(
+            refusal.contains(reason) && refusal.contains("bad.json"),
+            "{reason}: {refusal}"
+        );
         assert!(folders.inject(&["good.com/d=x"]).is_ok(), "{reason}");
     }
 }
@@ -165,13 +238,19 @@ fn hostile_yaml_ends() {
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
     for level in 1..40 {
         let before = format!("*a{}, ", level - 1).repeat(9);
-        bomb.push_str(&format!("a{level}: &a{level} [{}]\n", before.trim_end_matches(", ")));
+        bomb.push_str(&format!(
+            "a{level}: &a{level} [{}]\n",
+            before.trim_end_matches(", ")
+        ));
     }
     folders.write("low/bomb.yaml", bomb);
     folders.write("low/deep.yaml", "[".repeat(100_000));
     folders.write("low/deep.json", "[".repeat(100_000));
     let refusal = folders.refusal("v.com/d=x");
-    assert!(refusal.contains("bomb.yaml") && refusal.contains("deep.yaml"), "{refusal}");
+    assert!(
+        refusal.contains("bomb.yaml") && refusal.contains("deep.yaml"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -183,8 +262,15 @@ fn devices_of_the_host_that_are_not_there_are_named() {
         json!({"cdiVersion": "0.6.0", "kind": "v.com/d", "devices": [{"name": "x", "containerEdits": edits}]}),
     );
     let refusal = folders.refusal("v.com/d=x");
-    assert!(refusal.contains("v.com/d=x") && refusal.contains("stat /dev/no-such-device"), "{refusal}");
-    assert!(folders.refusal("v.com/d=y").contains("no such device is described"));
+    assert!(
+        refusal.contains("v.com/d=x") && refusal.contains("stat /dev/no-such-device"),
+        "{refusal}"
+    );
+    assert!(
+        folders
+            .refusal("v.com/d=y")
+            .contains("no such device is described")
+    );
     assert!(folders.refusal("nonsense").contains("expected vendor/class=name"));
 }
 
@@ -203,6 +289,8 @@ fn names_come_by_field_and_by_annotation_each_once() {
     }
     let names = Cdi::asked_for(&config).unwrap();
     assert_eq!(names, ["v.com/d=x", "v.com/d=y", "v.com/e=z"]);
-    config.annotations.insert("cdi.k8s.io/bad".to_owned(), "nonsense".to_owned());
+    config
+        .annotations
+        .insert("cdi.k8s.io/bad".to_owned(), "nonsense".to_owned());
     assert!(Cdi::asked_for(&config).is_err());
 }

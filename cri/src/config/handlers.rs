@@ -98,19 +98,26 @@ fn base_spec(key: &str, path: &str) -> Result<Value, ConfigError> {
     let refuse = |reason: String| ConfigError::value(key, path, reason);
     let text = fs::read(absolute(key, path)?).map_err(|e| refuse(e.to_string()))?;
     let value: Value = serde_json::from_slice(&text).map_err(|e| refuse(e.to_string()))?;
-    // Each part must be one of a spec's, so that none is without effect by a slip.
-    serde_json::from_value::<Spec>(with_version(&value)).map_err(|e| refuse(e.to_string()))?;
     if !value.is_object() {
         return Err(refuse("is no runtime spec".to_owned()));
     }
+    // Each part must be what it is in a spec, or no container could be made.
+    serde_json::from_value::<Spec>(whole(&value)).map_err(|e| refuse(e.to_string()))?;
     Ok(value)
 }
 
-/// A part of a spec need not say which version it is of.
-fn with_version(part: &Value) -> Value {
+/// What a part of a spec need not say, for containers' own specs always do.
+fn whole(part: &Value) -> Value {
     let mut whole = part.clone();
-    if let Some(object) = whole.as_object_mut() {
-        object.entry("ociVersion").or_insert_with(|| "1.2.0".into());
+    let fill = |object: &mut Value, key: &str, value: Value| {
+        if let Some(object) = object.as_object_mut() {
+            object.entry(key).or_insert(value);
+        }
+    };
+    fill(&mut whole, "ociVersion", "1.2.0".into());
+    if let Some(process) = whole.get_mut("process") {
+        fill(process, "cwd", "/".into());
+        fill(process, "user", serde_json::json!({"uid": 0, "gid": 0}));
     }
     whole
 }
@@ -155,7 +162,10 @@ fn device_rule(key: &str, text: &str) -> Result<LinuxDeviceCgroup, ConfigError> 
     }
     let number = |text: &str| match text {
         "*" => Ok(None),
-        text => text.parse::<u32>().map(|n| Some(i64::from(n))).map_err(|_| refuse()),
+        text => text
+            .parse::<u32>()
+            .map(|n| Some(i64::from(n)))
+            .map_err(|_| refuse()),
     };
     let (major, minor) = numbers.split_once(':').ok_or_else(refuse)?;
     let mut rule = LinuxDeviceCgroupBuilder::default()

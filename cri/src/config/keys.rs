@@ -195,6 +195,16 @@ pub(super) const KEYS: &[Key] = &[
         "Where vendors describe their devices (CDI); later folders go before. Empty: nowhere.",
     ),
     key(
+        "runtime.hooks_dirs",
+        "[]",
+        "Folders of hooks in the form of oci-hooks(5), for the containers that each says it is for; later folders go before.",
+    ),
+    key(
+        "runtime.blockio_config_file",
+        r#""""#,
+        "File of block I/O classes, in goresctrl's form, that pods choose by annotation. Empty: there are none.",
+    ),
+    key(
         "inspection.socket",
         r#""""#,
         "Where cAdvisor, which is part of kubelet, may ask for containers as it asks CRI-O: it looks at\n\

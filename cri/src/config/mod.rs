@@ -131,6 +131,10 @@ pub struct RuntimeConfig {
     pub container_annotations: Vec<String>,
     /// Where vendors describe devices; later folders go before.
     pub cdi_dirs: Vec<PathBuf>,
+    /// Folders of hooks; later ones go before.
+    pub hooks_dirs: Vec<PathBuf>,
+    /// Classes of block I/O; None for none.
+    pub blockio_config_file: Option<PathBuf>,
     /// Begins the names of cgroups; empty for the driver's own manner.
     pub cgroup_prefix: String,
 }

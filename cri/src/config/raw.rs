@@ -62,6 +62,8 @@ pub(super) struct RawRuntime {
     pub(super) pod_annotations: Vec<String>,
     pub(super) container_annotations: Vec<String>,
     pub(super) cdi_dirs: Vec<String>,
+    pub(super) hooks_dirs: Vec<String>,
+    pub(super) blockio_config_file: String,
 }
 
 /// What a handler has beside the settings of `[runtime]`.

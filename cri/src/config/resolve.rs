@@ -51,7 +51,9 @@ pub(super) fn resolve(merged: Merged) -> Result<Config, ConfigError> {
         return Err(ConfigError::value("cgroup_driver", raw.cgroup_driver, reason));
     }
     let names = raw.runtime.handlers.clone();
-    let prefix = inspection_socket.as_ref().map_or("", |_| crate::inspect::CGROUP_PREFIX);
+    let prefix = inspection_socket
+        .as_ref()
+        .map_or("", |_| crate::inspect::CGROUP_PREFIX);
     let runtime = runtime(raw.runtime, prefix)?;
     Ok(Config {
         root: absolute("root", &raw.root)?,
@@ -79,7 +81,11 @@ fn inspection_socket(path: &str, cri: &Path) -> Result<PathBuf, ConfigError> {
     let socket = absolute(KEY, path)?;
     short_enough(KEY, &socket)?;
     if socket == cri {
-        return Err(ConfigError::value(KEY, path, "is the CRI socket; it must be another one"));
+        return Err(ConfigError::value(
+            KEY,
+            path,
+            "is the CRI socket; it must be another one",
+        ));
     }
     Ok(socket)
 }
@@ -236,11 +242,11 @@ fn runtime(raw: RawRuntime, cgroup_prefix: &str) -> Result<RuntimeConfig, Config
             .filter(|limit| *limit > 0),
         pod_annotations: patterns("runtime.pod_annotations", raw.pod_annotations)?,
         container_annotations: patterns("runtime.container_annotations", raw.container_annotations)?,
-        cdi_dirs: raw
-            .cdi_dirs
-            .iter()
-            .map(|folder| absolute("runtime.cdi_dirs", folder))
-            .collect::<Result<_, _>>()?,
+        cdi_dirs: folders("runtime.cdi_dirs", &raw.cdi_dirs)?,
+        hooks_dirs: folders("runtime.hooks_dirs", &raw.hooks_dirs)?,
+        blockio_config_file: optional(&raw.blockio_config_file)
+            .map(|path| absolute("runtime.blockio_config_file", path))
+            .transpose()?,
         cgroup_prefix: cgroup_prefix.to_owned(),
     })
 }
@@ -323,6 +329,10 @@ pub(super) fn absolute(key: &str, path: &str) -> Result<PathBuf, ConfigError> {
         return Ok(PathBuf::from(path));
     }
     Err(ConfigError::value(key, path, "expected an absolute path"))
+}
+
+fn folders(key: &str, paths: &[String]) -> Result<Vec<PathBuf>, ConfigError> {
+    paths.iter().map(|path| absolute(key, path)).collect()
 }
 
 fn optional(text: &str) -> Option<&str> {

@@ -11,7 +11,11 @@ fn refusal(text: &str) -> String {
 }
 
 fn names(config: &Config) -> Vec<&str> {
-    config.handlers().iter().map(|handler| handler.name.as_str()).collect()
+    config
+        .handlers()
+        .iter()
+        .map(|handler| handler.name.as_str())
+        .collect()
 }
 
 #[test]
@@ -77,7 +81,10 @@ fn handlers_have_settings_of_their_own_over_the_common_ones() {
     assert_eq!(runc.settings.pids_limit, Some(9));
     assert_eq!(config.handler("plain").unwrap().settings.pids_limit, Some(7));
     let default = config.handler("").unwrap();
-    assert_eq!((default.name.as_str(), default.program.as_ref()), ("pintle", None));
+    assert_eq!(
+        (default.name.as_str(), default.program.as_ref()),
+        ("pintle", None)
+    );
     let devices: Vec<_> = default
         .devices
         .iter()
@@ -148,6 +155,35 @@ const REFUSALS: &[(&str, &str)] = &[
     (
         "[runtime]\nhandlers = [\"pintle\"]",
         "runtime.handlers = \"pintle\": named twice",
+    ),
+    ("runtimes = 3", "runtimes = 3: expected a section"),
+    (
+        "[runtimes.x]\npaht = \"/a\"",
+        "runtimes.x.paht = \"/a\": there is no such setting (did you mean path?)",
+    ),
+    (
+        "[runtimes.x]\nhandlers = []",
+        "runtimes.x.handlers = []: there is no such setting (did you mean runtime.handlers?)",
+    ),
+    (
+        "[runtimes.x]\noptions = [\"--debug\"]",
+        "runtimes.x.options = \"--debug\": without path there is no program to give them to",
+    ),
+    (
+        "[runtimes.Big]\npath = \"/a\"",
+        "runtimes = \"Big\": not a DNS label: up to 63 of a-z, 0-9 and - inside",
+    ),
+    (
+        "[runtimes.x]\ndevice_rules = [\"c 10 rwm\"]",
+        "runtimes.x.device_rules = \"c 10 rwm\": expected a rule such as \"c 10:200 rwm\"",
+    ),
+    (
+        "[runtimes.x]\ndevices = [\"/dev/a:/dev/b:x\"]",
+        "runtimes.x.devices = \"/dev/a:/dev/b:x\": permissions are some of r, w and m",
+    ),
+    (
+        "[inspection]\nsocket = \"/run/pintle/pintle.sock\"",
+        "inspection.socket = \"/run/pintle/pintle.sock\": is the CRI socket; it must be another one",
     ),
     (
         "[runtime]\nhandlers = [\"Big_Name\"]",

@@ -8,14 +8,14 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::Spec;
 use pintle_images::Image;
 use pintle_runtime::protocol::{CreateContainer, LogTarget, Overlay};
 use pintle_runtime::rootfs::{detached_overlay, read_in_root};
-use pintle_runtime::seccomp;
 
 use super::{
-    Container, ContainerRecord, ContainerState, finish, image_volumes, undo_create, unique_name, volumes,
+    Container, ContainerRecord, ContainerState, finish, image_volumes, seccomp, undo_create, unique_name,
+    volumes,
 };
 use crate::config::{Handler, RuntimeConfig};
 use crate::core::{Core, new_id};
@@ -26,8 +26,7 @@ use crate::proto::{
     ContainerConfig, ContainerEventType, CreateContainerRequest, LinuxContainerUser, NamespaceMode,
 };
 use crate::spec::{
-    self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, Seccomp, SpecInput, UserDatabase, UserIds,
-    gather,
+    self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, SpecInput, UserDatabase, UserIds, gather,
 };
 use crate::store::Cell;
 use crate::task::blocking;
@@ -188,7 +187,7 @@ fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) ->
     let mut made = translate(core, handler, &pod, &record, image)?;
     finish::finish(core, handler, &pod, &record, &mut made)?;
     let runtime = core.foreign_runtime(handler, &made.cgroup);
-    let seccomp_filter = seccomp_filter(core, &mut made, runtime.is_some())?;
+    let seccomp_filter = seccomp::filter(core, &mut made, runtime.is_some())?;
     // The cgroup is known from here on, so that it can be removed whatever happens next.
     container.cell.update(|record| {
         record.cgroup.clone_from(&made.cgroup);
@@ -348,42 +347,6 @@ fn read_users(lower: Vec<PathBuf>) -> Result<UserDatabase> {
 
 fn is_absent(errno: nix::errno::Errno) -> bool {
     matches!(errno, nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR)
-}
-
-/// The container's compiled filter, if it has one. Compiled once for all containers of the same profile. Another runtime
-/// compiles for itself: it has the profile in the spec.
-fn seccomp_filter(core: &Core, made: &mut ContainerSpec, is_foreign: bool) -> Result<Option<PathBuf>> {
-    let profile = match &made.seccomp {
-        Seccomp::Unconfined => return Ok(None),
-        Seccomp::RuntimeDefault => {
-            let capabilities = made
-                .spec
-                .process()
-                .as_ref()
-                .and_then(|p| p.capabilities().as_ref());
-            let bounding = capabilities
-                .and_then(|c| c.bounding().clone())
-                .unwrap_or_default();
-            seccomp::default_profile(&bounding.into_iter().collect::<Vec<_>>())
-        }
-        Seccomp::Localhost(path) => localhost_profile(path)?,
-    };
-    if is_foreign {
-        let linux = made.spec.linux_mut().get_or_insert_default();
-        linux.set_seccomp(Some(profile));
-        return Ok(None);
-    }
-    Ok(Some(seccomp::compile(&profile, &core.paths.seccomp_cache())?))
-}
-
-fn localhost_profile(path: &Path) -> Result<LinuxSeccomp> {
-    let text = fs::read(path).io("read seccomp profile", path)?;
-    serde_json::from_slice(&text).map_err(|e| {
-        Error::invalid(
-            "seccomp.localhost_ref",
-            format!("{} is no seccomp profile: {e}", path.display()),
-        )
-    })
 }
 
 fn write_bundle(bundle: &Path, spec: &Spec) -> Result<()> {

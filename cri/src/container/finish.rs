@@ -1,9 +1,12 @@
-//! The last hands on a container's spec, after what its config says: its runtime handler's.
+//! The last hands on a container's spec, after what its config says: its runtime handler's, the vendors' of its devices,
+//! its classes', and the administrator's hooks.
 
 use crate::cdi::Cdi;
+use crate::classes;
 use crate::config::Handler;
 use crate::core::Core;
 use crate::error::Result;
+use crate::hooks::{self, Traits};
 use crate::spec::{ContainerSpec, base};
 
 use super::ContainerRecord;
@@ -19,7 +22,7 @@ const OLD_VERSION: &str = "1.0.2";
 pub(super) fn finish(
     core: &Core,
     handler: &Handler,
-    _pod: &PodRecord,
+    pod: &PodRecord,
     record: &ContainerRecord,
     made: &mut ContainerSpec,
 ) -> Result<()> {
@@ -37,5 +40,18 @@ pub(super) fn finish(
     }
     core.cdi
         .inject(&mut made.spec, &Cdi::asked_for(&record.config)?)?;
-    Ok(())
+    let settings = &handler.settings;
+    let (own, of_pod) = (&record.config.annotations, &pod.config.annotations);
+    let classes = settings.blockio_config_file.as_deref();
+    let name = record.metadata().name;
+    classes::apply(classes, &mut made.spec, &name, own, of_pod)?;
+    let traits = Traits {
+        annotations: own
+            .iter()
+            .chain(of_pod)
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect(),
+        has_mounts: !record.config.mounts.is_empty(),
+    };
+    hooks::inject(&settings.hooks_dirs, &mut made.spec, &traits)
 }

@@ -5,6 +5,7 @@ mod exec;
 mod finish;
 mod image_volumes;
 mod record;
+mod seccomp;
 mod start;
 mod state;
 mod stop;

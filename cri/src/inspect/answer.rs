@@ -138,7 +138,9 @@ fn network_pid(core: &Core, pod: &PodRecord) -> i32 {
 fn written_to(core: &Core, id: &str) -> String {
     let snapshot = core.images.snapshot_of(id);
     let folder = snapshot.as_ref().and_then(|snapshot| snapshot.upper.parent());
-    folder.map(|folder| folder.display().to_string()).unwrap_or_default()
+    folder
+        .map(|folder| folder.display().to_string())
+        .unwrap_or_default()
 }
 
 fn addresses(pod: &PodRecord) -> Vec<String> {

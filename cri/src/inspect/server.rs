@@ -70,7 +70,9 @@ async fn converse(core: &Arc<Core>, stream: UnixStream) -> hyper::Result<()> {
 fn answer<B>(core: &Core, request: &Request<B>) -> Response<Full<Bytes>> {
     if request.method() != Method::GET {
         let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "GET only".to_owned());
-        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        refusal
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET"));
         return refusal;
     }
     let path = request.uri().path();

@@ -92,7 +92,10 @@ fn name(unnamed: &Path, path: &Path) -> Result<(u64, u64)> {
     let is = identity(unnamed).io("stat", unnamed)?;
     match renameat_with(CWD, unnamed, CWD, path, RenameFlags::NOREPLACE) {
         Err(rustix::io::Errno::EXIST) => Err(taken(path)),
-        renamed => renamed.map_err(io::Error::from).io("name socket", path).map(|()| is),
+        renamed => renamed
+            .map_err(io::Error::from)
+            .io("name socket", path)
+            .map(|()| is),
     }
 }
 

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use crate::core::Core;
 use crate::error::Result;
 use crate::proto::{
-    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeStatus, StatusRequest,
-    StatusResponse,
+    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeStatus, StatusRequest, StatusResponse,
 };
 
 pub(super) async fn status(core: &Arc<Core>, request: StatusRequest) -> Result<StatusResponse> {

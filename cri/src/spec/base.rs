@@ -72,7 +72,11 @@ fn lists(own: &mut Vec<Value>, base: &[Value], path: &str) {
         Some(value.get(key)?.as_str()?.to_owned())
     };
     let taken: Vec<Option<String>> = own.iter().map(key).collect();
-    own.extend(base.iter().filter(|value| key(value).is_some_and(|k| !taken.contains(&Some(k)))).cloned());
+    own.extend(
+        base.iter()
+            .filter(|value| key(value).is_some_and(|k| !taken.contains(&Some(k))))
+            .cloned(),
+    );
 }
 
 #[cfg(test)]

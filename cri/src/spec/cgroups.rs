@@ -164,7 +164,10 @@ mod tests {
     #[test]
     fn parents_that_lead_elsewhere_are_refused() {
         for parent in ["/a/../b", "/a/./b", "", "/", "/a\0"] {
-            assert!(place(parent, "c", CgroupDriver::Cgroupfs, "").is_err(), "{parent}");
+            assert!(
+                place(parent, "c", CgroupDriver::Cgroupfs, "").is_err(),
+                "{parent}"
+            );
         }
         for parent in ["/a", "/-.slice", "/a--b.slice", "/.slice"] {
             assert!(place(parent, "c", CgroupDriver::Systemd, "").is_err(), "{parent}");

@@ -23,9 +23,7 @@ use super::failed;
 use crate::error::{Context, Error, Kind, Reason, Result};
 use crate::protocol::ForeignRuntime;
 use crate::sys::fd::close_all_but;
-use crate::sys::process::{
-    Forked, exit_now, fork, pidfd_open, reset_signals, set_parent_death_signal, wait,
-};
+use crate::sys::process::{Forked, exit_now, fork, pidfd_open, reset_signals, set_parent_death_signal, wait};
 
 /// Where the program's helpers are found; nothing else of our environment is its business.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -219,7 +217,9 @@ fn last_error(text: &str) -> Option<String> {
 }
 
 fn verb(args: &[&OsStr]) -> String {
-    args.first().map(|verb| verb.display().to_string()).unwrap_or_default()
+    args.first()
+        .map(|verb| verb.display().to_string())
+        .unwrap_or_default()
 }
 
 /// Waits for a child of the caller, which is killed with its process group when its time is over.
@@ -240,7 +240,10 @@ fn finish(child: Pid, limit: Duration) -> Outcome {
                 let _ = killpg(child, Signal::SIGKILL);
                 let _ = kill(child, Signal::SIGKILL);
                 let _ = wait(child);
-                return Err(format!("it took longer than {} s and was killed", limit.as_secs()));
+                return Err(format!(
+                    "it took longer than {} s and was killed",
+                    limit.as_secs()
+                ));
             }
         }
     }

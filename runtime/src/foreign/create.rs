@@ -156,7 +156,8 @@ impl Console {
         }
         let mut name = [0; 4096];
         let received = recv_with_fds(stream.as_fd(), &mut name, MsgFlags::empty());
-        let (_, fds) = received.map_err(|errno: Errno| Error::io("receive terminal on", &self.path, errno))?;
+        let (_, fds) =
+            received.map_err(|errno: Errno| Error::io("receive terminal on", &self.path, errno))?;
         fds.into_iter().next().ok_or_else(missing)
     }
 }

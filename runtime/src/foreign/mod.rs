@@ -115,7 +115,10 @@ fn failed(runtime: &ForeignRuntime, verb: &str, kind: Kind, words: &str) -> Erro
 fn read_pid(path: &Path) -> Result<Pid> {
     let text = fs::read_to_string(path).path("read", path)?;
     let pid = Some(text.trim()).filter(|text| text.len() <= MAX_PID);
-    match pid.and_then(|text| text.parse().ok()).filter(|pid: &i32| *pid > 0) {
+    match pid
+        .and_then(|text| text.parse().ok())
+        .filter(|pid: &i32| *pid > 0)
+    {
         Some(pid) => Ok(Pid::from_raw(pid)),
         None => Err(Error::invalid(
             path.display().to_string(),
