@@ -31,7 +31,7 @@ exec crun "$@"
 const HANGS: &str = r#"#!/bin/sh
 for word in "$@"; do
     case $word in
-        create) sleep 1000;;
+        create) sleep 98765;;
         features) echo '{}'; exit 0;;
     esac
 done
@@ -341,6 +341,10 @@ async fn a_runtime_that_hangs_stalls_nobody_and_goes_with_its_pod() {
             .await
             .context("it can't be removed")??;
         ensure!(creation.await?.is_err());
+        let left = host::pids()
+            .iter()
+            .any(|pid| host::cmdline(*pid).contains("98765"));
+        ensure!(!left, "what the runtime had started goes on");
         w.assert_nothing_left(&before).await
     })
     .await;

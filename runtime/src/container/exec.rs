@@ -25,6 +25,7 @@ use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
 use crate::foreign;
+use crate::monitor::exec::kill_tree;
 use crate::process::{self, Affinity, Console, Launch};
 use crate::rootfs::open_proc;
 use crate::seccomp::Filter;
@@ -51,6 +52,8 @@ pub struct Entering {
     channel: Channel,
     stage: Pid,
     stage_ended: bool,
+    /// Whether another runtime's program makes it, which may have children that hang like it.
+    is_foreign: bool,
     /// Other children that have ended; the process may be among them before it is known.
     ended: Ended,
     progress: Progress,
@@ -81,7 +84,7 @@ impl Entering {
                     exit_now(0);
                 }
             };
-            return Ok(Self::new(ours, stage));
+            return Ok(Self::new(ours, stage, true));
         }
         let entry = target.cgroup.entry()?;
         let born_inside = match entry.tree() {
@@ -107,14 +110,15 @@ impl Entering {
             }
         };
         drop((theirs, stdio, entry));
-        Ok(Self::new(ours, stage))
+        Ok(Self::new(ours, stage, false))
     }
 
-    fn new(channel: Channel, stage: Pid) -> Self {
+    fn new(channel: Channel, stage: Pid, is_foreign: bool) -> Self {
         Self {
             channel,
             stage,
             stage_ended: false,
+            is_foreign,
             ended: Ended::default(),
             progress: Progress::default(),
             outcome: None,
@@ -202,7 +206,10 @@ impl Entering {
     pub fn kill(&mut self) {
         // our own children, which nobody has waited for
         if !self.stage_ended {
-            let _ = kill(self.stage, Signal::SIGKILL);
+            match self.is_foreign {
+                true => kill_tree(self.stage.as_raw()),
+                false => drop(kill(self.stage, Signal::SIGKILL)),
+            }
         }
         if let Some(pid) = self.progress.pid.filter(|pid| !self.ended.holds(*pid)) {
             let _ = kill(pid, Signal::SIGKILL);

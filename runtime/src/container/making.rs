@@ -13,6 +13,7 @@ use crate::cgroup;
 use crate::channel::Channel;
 use crate::error::{Context, Error, Kind, Result};
 use crate::foreign::{self, Foreign};
+use crate::monitor::exec::kill_tree;
 use crate::sys::process::{Forked, exit_now, fork, wait};
 
 /// A container in the making, for a caller who has other things to do meanwhile: he polls it whenever [`Making::fd`] is
@@ -153,8 +154,11 @@ impl Making {
     /// Gives it up. It is over when [`Making::poll`] says so.
     pub fn kill(&mut self) {
         if self.stage_ended.is_none() {
-            // our own child, which nobody has waited for
-            let _ = kill(self.stage, Signal::SIGKILL);
+            // our own child, which nobody has waited for; another runtime's program may have children that hang like it
+            match self.foreign {
+                Some(_) => kill_tree(self.stage.as_raw()),
+                None => drop(kill(self.stage, Signal::SIGKILL)),
+            }
         }
         self.kill_init();
         self.outcome = Some(Err(Error::Remote {

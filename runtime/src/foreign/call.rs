@@ -14,13 +14,13 @@ use nix::errno::Errno;
 use nix::libc::SIGKILL;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use serde::Deserialize;
 
 use super::failed;
 use crate::error::{Context, Error, Kind, Reason, Result};
+use crate::monitor::exec::kill_tree;
 use crate::protocol::ForeignRuntime;
 use crate::sys::fd::close_all_but;
 use crate::sys::process::{Forked, exit_now, fork, pidfd_open, reset_signals, set_parent_death_signal, wait};
@@ -222,7 +222,7 @@ fn verb(args: &[&OsStr]) -> String {
         .unwrap_or_default()
 }
 
-/// Waits for a child of the caller, which is killed with its process group when its time is over.
+/// Waits for a child of the caller, which is killed with its descendants when its time is over.
 fn finish(child: Pid, limit: Duration) -> Outcome {
     let end = Instant::now() + limit;
     let words = |errno: Errno| Reason(errno).to_string();
@@ -236,9 +236,8 @@ fn finish(child: Pid, limit: Duration) -> Outcome {
             Ok(_) if Instant::now() < end => {}
             Err(Errno::EINTR) => {}
             Ok(_) | Err(_) => {
-                // its group: what it has started, too
-                let _ = killpg(child, Signal::SIGKILL);
-                let _ = kill(child, Signal::SIGKILL);
+                // with what it has started, which would go on without it
+                kill_tree(child.as_raw());
                 let _ = wait(child);
                 return Err(format!(
                     "it took longer than {} s and was killed",
