@@ -369,7 +369,7 @@ async fn each_handler_says_what_it_can_do() {
         check::equal(
             "handlers",
             &names,
-            &vec!["", "pintle", "crun", "hangs", "missing", "runc", "special"],
+            &vec!["", "pintle", "runc", "crun", "hangs", "missing", "special"],
         )?;
         let features = |name: &str| all.iter().find(|h| h.name == name).and_then(|h| h.features);
         check::equal("settings alone", &features("special"), &features("pintle"))?;
