@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 
 use super::call::Streams;
 use super::{Foreign, LONG, SHORT, mount, read_pid};
@@ -76,7 +76,7 @@ fn root_of(spec: &Spec, bundle: &Path) -> Result<std::path::PathBuf> {
 
 /// Has the container made; the master of its terminal.
 fn create(foreign: &Foreign, spec: &Spec, stdio: [OwnedFd; 3]) -> Result<Option<OwnedFd>> {
-    let terminal = spec.process().as_ref().and_then(|process| process.terminal()) == Some(true);
+    let terminal = spec.process().as_ref().and_then(Process::terminal) == Some(true);
     let console = match terminal {
         true => Some(Console::listen(&foreign.bundle, CONSOLE)?),
         false => None,
