@@ -6,10 +6,12 @@ use std::sync::Arc;
 use pintle_images::{Store, StoreConfig};
 use pintle_runtime::rootfs::can_map_ids;
 
+use crate::cdi::Cdi;
 use crate::config::Config;
 use crate::container::{Container, ContainerRecord};
 use crate::error::{Error, Kind, Result};
 use crate::events::Events;
+use crate::handlers::ProgramFeatures;
 use crate::network::PodNetwork;
 use crate::paths::Paths;
 use crate::pod::{InFlight, Pod, PodRecord};
@@ -28,6 +30,10 @@ pub struct Core {
     pub paths: Paths,
     /// Facts about this machine.
     pub node: NodeFacts,
+    /// Devices that vendors describe.
+    pub cdi: Cdi,
+    /// What other runtimes' programs can do.
+    pub features: ProgramFeatures,
     /// The monitor program.
     pub monitor: PathBuf,
     /// This boot: what another one left has no processes and no namespaces any more.
@@ -88,6 +94,8 @@ impl Core {
             tracing::error!(%error, "the default AppArmor profile can't be loaded");
         }
         Ok(Self {
+            cdi: Cdi::new(config.runtime().cdi_dirs.clone()),
+            features: ProgramFeatures::ask(&config, node.cgroup_driver)?,
             node,
             monitor: config.find_monitor()?,
             boot_id: boot_id()?,
@@ -138,20 +146,6 @@ impl Core {
         all
     }
 
-    /// Fails unless a runtime handler of this name is configured; the empty name is the default one's.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub fn handler(&self, name: &str) -> Result<()> {
-        if name.is_empty() || self.config.handlers().any(|handler| handler == name) {
-            return Ok(());
-        }
-        Err(Error::NotFound {
-            kind: Kind::Handler,
-            id: name.to_owned(),
-        })
-    }
-
     /// The cgroup under which a pod's containers lie: the caller's, or one of our own for this pod.
     ///
     /// # Errors
@@ -171,12 +165,12 @@ impl Core {
         )?)
     }
 
-    /// The cgroup of a pod's own init, where it has one.
+    /// The cgroup of a pod's own init, where it has one, and by which cAdvisor finds the pod.
     ///
     /// # Errors
     /// [`Error::Spec`] for a parent that leads elsewhere, which RunPodSandbox refuses.
     pub fn sandbox_cgroup(&self, pod: &PodRecord) -> Result<Placement> {
-        Ok(cgroups::place(&pod.cgroup_parent, &pod.id)?)
+        Ok(cgroups::place(&pod.cgroup_parent, &pod.id, &pod.cgroup_prefix)?)
     }
 
     /// Removes a pod's own cgroups, and all that is left in them. A parent that the caller named is the caller's.

@@ -43,8 +43,12 @@ pub async fn serve(config: Config) -> Result<()> {
     let listener = listen(&socket, core.config.socket_mode())?;
     tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving the CRI");
     let streams = tokio::spawn(stream(Arc::clone(&core)));
+    let inspection = tokio::spawn(crate::inspect::serve(Arc::clone(&core)));
     let served = serve_on(listener, &core, &mut stop).await;
     streams.abort();
+    inspection.abort();
+    // Its socket goes with it.
+    drop(inspection.await);
     drop(fs::remove_file(&socket));
     served
 }

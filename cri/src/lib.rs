@@ -2,7 +2,9 @@
 
 pub mod admin;
 pub mod apparmor;
+pub mod cdi;
 pub mod checkpoint;
+pub mod classes;
 pub mod cni;
 pub mod config;
 pub mod container;
@@ -11,7 +13,10 @@ pub mod daemon;
 pub mod error;
 pub mod events;
 mod grpc;
+pub mod handlers;
+pub mod hooks;
 pub mod images;
+pub mod inspect;
 pub mod metrics;
 pub mod network;
 pub mod paths;

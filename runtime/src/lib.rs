@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod client;
 pub mod container;
 pub mod error;
+pub mod foreign;
 pub mod log;
 pub mod monitor;
 mod namespace;

@@ -115,9 +115,14 @@ impl Cri {
 
     /// `RunPodSandbox` with the default handler; the pod's id.
     pub async fn run_pod(&self, config: &PodSandboxConfig) -> Result<String, Status> {
+        self.run_pod_on("", config).await
+    }
+
+    /// `RunPodSandbox` with a runtime handler; the pod's id.
+    pub async fn run_pod_on(&self, handler: &str, config: &PodSandboxConfig) -> Result<String, Status> {
         let request = RunPodSandboxRequest {
             config: Some(config.clone()),
-            runtime_handler: String::new(),
+            runtime_handler: handler.to_owned(),
         };
         Ok(self
             .runtime

@@ -1,12 +1,19 @@
-//! The little of HTTP/1.1 that pushing to a registry on loopback needs.
+//! The little of HTTP/1.1 that pushing to a registry on loopback, and asking on a unix socket, needs.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::wait;
+
+/// How long the other side may take.
+fn patience() -> Option<Duration> {
+    Some(wait::scaled(Duration::from_secs(30)))
+}
 
 /// An answer, its header names in lower case.
 #[derive(Debug)]
@@ -31,8 +38,28 @@ impl Response {
 /// One request over a connection of its own to `host` (`address:port`).
 pub fn request(host: &str, method: &str, path: &str, content_type: &str, body: &[u8]) -> Result<Response> {
     let mut stream = TcpStream::connect(host).with_context(|| format!("connect to {host}"))?;
-    stream.set_read_timeout(Some(wait::scaled(Duration::from_secs(30))))?;
-    stream.set_write_timeout(Some(wait::scaled(Duration::from_secs(30))))?;
+    stream.set_read_timeout(patience())?;
+    stream.set_write_timeout(patience())?;
+    exchange(&mut stream, host, method, path, content_type, body)
+}
+
+/// One request without a body over a connection of its own to a unix socket.
+pub fn request_unix(socket: &Path, method: &str, path: &str) -> Result<Response> {
+    let mut stream =
+        UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
+    stream.set_read_timeout(patience())?;
+    stream.set_write_timeout(patience())?;
+    exchange(&mut stream, "socket", method, path, "text/plain", b"")
+}
+
+fn exchange(
+    stream: &mut (impl Read + Write),
+    host: &str,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: &[u8],
+) -> Result<Response> {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n",

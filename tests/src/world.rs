@@ -117,7 +117,18 @@ impl World {
 
     /// Runs a pod with one started container.
     pub async fn run(&self, pod_config: PodSandboxConfig, config: &ContainerConfig) -> Result<Running> {
-        let pod = self.cri.run_pod(&pod_config).await.context("RunPodSandbox")?;
+        self.run_on("", pod_config, config).await
+    }
+
+    /// As [`World::run`], with a runtime handler.
+    pub async fn run_on(
+        &self,
+        handler: &str,
+        pod_config: PodSandboxConfig,
+        config: &ContainerConfig,
+    ) -> Result<Running> {
+        let pod = self.cri.run_pod_on(handler, &pod_config).await;
+        let pod = pod.context("RunPodSandbox")?;
         let container = self.add(&pod, &pod_config, config).await?;
         let log = PathBuf::from(&pod_config.log_directory).join(&config.log_path);
         Ok(Running {

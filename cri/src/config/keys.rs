@@ -191,6 +191,27 @@ pub(super) const KEYS: &[Key] = &[
         "As pod_annotations, for containers' own annotations.",
     ),
     key(
+        "runtime.cdi_dirs",
+        r#"["/etc/cdi", "/var/run/cdi"]"#,
+        "Where vendors describe their devices (CDI); later folders go before. Empty: nowhere.",
+    ),
+    key(
+        "runtime.hooks_dirs",
+        "[]",
+        "Folders of hooks in the form of oci-hooks(5), for the containers that each says it is for; later folders go before.",
+    ),
+    key(
+        "runtime.blockio_config_file",
+        r#""""#,
+        "File of block I/O classes, in goresctrl's form, that pods choose by annotation. Empty: there are none.",
+    ),
+    key(
+        "inspection.socket",
+        r#""""#,
+        "Where cAdvisor, which is part of kubelet, may ask for containers as it asks CRI-O: it looks at\n\
+         /var/run/crio/crio.sock. Containers' cgroups are named crio-<id> then. Empty: nowhere.",
+    ),
+    key(
         "streaming.address",
         r#""127.0.0.1""#,
         "Address of the server of exec, attach and port-forward. kubelet connects to it; nobody else should.",
@@ -229,6 +250,40 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
+/// What a section `[runtimes.NAME]` may say beside the settings of `[runtime]`; names are without the section.
+pub(super) const HANDLER_KEYS: &[Key] = &[
+    key(
+        "path",
+        r#""""#,
+        "Another OCI runtime's program, with runc's command line, that makes the handler's containers. Empty: this one does.",
+    ),
+    key(
+        "options",
+        "[]",
+        "Options that stand before the program's commands.",
+    ),
+    key(
+        "root",
+        r#""""#,
+        "Where the program keeps what it knows of containers. Empty: runtimes/NAME in the state folder.",
+    ),
+    key(
+        "base_spec",
+        r#""""#,
+        "File with parts of a runtime spec, as JSON, that containers get where they have none of their own. Empty: none.",
+    ),
+    key(
+        "devices",
+        "[]",
+        "Devices of every container, as host[:container[:rwm]].",
+    ),
+    key(
+        "device_rules",
+        "[]",
+        "Further devices that may be used, as \"c 10:200 rwm\".",
+    ),
+];
+
 /// All settings as a configuration file: each with its explanation above it.
 pub(super) fn documented_defaults() -> String {
     let mut text = String::from("# Configuration of pintled. Every setting is shown with its default.\n");
@@ -245,6 +300,13 @@ pub(super) fn documented_defaults() -> String {
             text.push_str(&format!("# {line}\n"));
         }
         text.push_str(&format!("{name} = {}\n", key.default));
+    }
+    text.push_str(
+        "\n# A runtime handler that differs, for a RuntimeClass of that name. It may also have every setting of [runtime]\n\
+         # that is to be another for it; default_handler, handlers and cdi_dirs are none of those.\n# [runtimes.NAME]\n",
+    );
+    for key in HANDLER_KEYS {
+        text.push_str(&format!("#\n# {}\n# {} = {}\n", key.help, key.name, key.default));
     }
     text
 }

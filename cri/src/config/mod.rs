@@ -5,9 +5,11 @@
 //! merge.rs   the file's values laid over the table's, each checked against the table
 //! raw.rs     the result as serde sees it
 //! resolve.rs raw values to validated ones
+//! handlers.rs the same for [runtimes.NAME], which has the settings of [runtime] and some more
 //! ```
 
 mod error;
+mod handlers;
 mod keys;
 mod merge;
 mod raw;
@@ -27,6 +29,7 @@ use ipnet::IpNet;
 use oci_spec::runtime::{Capability, PosixRlimit};
 
 pub use error::ConfigError;
+pub use handlers::{Handler, OciProgram};
 
 /// Read where it exists, if no other file is named.
 pub const DEFAULT_PATH: &str = "/etc/pintle/config.toml";
@@ -45,6 +48,8 @@ pub struct Config {
     network: NetworkConfig,
     images: ImagesConfig,
     runtime: RuntimeConfig,
+    handlers: Vec<Handler>,
+    inspection_socket: Option<PathBuf>,
     streaming: StreamingConfig,
     checkpoint: CheckpointConfig,
 }
@@ -101,8 +106,6 @@ pub struct ImagesConfig {
 pub struct RuntimeConfig {
     /// Name of the default runtime handler.
     pub default_handler: String,
-    /// Names of further handlers; they work as the default one does.
-    pub handlers: Vec<String>,
     /// Limits of every container.
     pub default_ulimits: Vec<PosixRlimit>,
     /// Capabilities of a container that neither adds nor drops any.
@@ -127,6 +130,14 @@ pub struct RuntimeConfig {
     pub pod_annotations: Vec<String>,
     /// As `pod_annotations`, for containers' own.
     pub container_annotations: Vec<String>,
+    /// Where vendors describe devices; later folders go before.
+    pub cdi_dirs: Vec<PathBuf>,
+    /// Folders of hooks; later ones go before.
+    pub hooks_dirs: Vec<PathBuf>,
+    /// Classes of block I/O; None for none.
+    pub blockio_config_file: Option<PathBuf>,
+    /// Begins the names of cgroups; empty for the driver's own manner.
+    pub cgroup_prefix: String,
 }
 
 /// `[streaming]`: exec, attach and port-forward.
@@ -225,11 +236,17 @@ impl Config {
         &self.cgroup_parent
     }
 
-    /// Names of all runtime handlers, the default one first.
-    pub fn handlers(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(&self.runtime.default_handler)
-            .chain(&self.runtime.handlers)
-            .map(String::as_str)
+    /// All runtime handlers, the default one first.
+    pub fn handlers(&self) -> &[Handler] {
+        &self.handlers
+    }
+
+    /// The runtime handler of this name; the empty name is the default one's.
+    pub fn handler(&self, name: &str) -> Option<&Handler> {
+        match name {
+            "" => self.handlers.first(),
+            name => self.handlers.iter().find(|handler| handler.name == name),
+        }
     }
 
     /// `[network]`.
@@ -245,6 +262,11 @@ impl Config {
     /// `[runtime]`.
     pub fn runtime(&self) -> &RuntimeConfig {
         &self.runtime
+    }
+
+    /// Where cAdvisor is answered; None for nowhere.
+    pub fn inspection_socket(&self) -> Option<&Path> {
+        self.inspection_socket.as_deref()
     }
 
     /// `[streaming]`.

@@ -16,6 +16,7 @@ pub(super) struct RawConfig {
     pub(super) network: RawNetwork,
     pub(super) images: RawImages,
     pub(super) runtime: RawRuntime,
+    pub(super) inspection: RawInspection,
     pub(super) streaming: RawStreaming,
     pub(super) checkpoint: RawCheckpoint,
 }
@@ -61,6 +62,27 @@ pub(super) struct RawRuntime {
     pub(super) pids_limit: i64,
     pub(super) pod_annotations: Vec<String>,
     pub(super) container_annotations: Vec<String>,
+    pub(super) cdi_dirs: Vec<String>,
+    pub(super) hooks_dirs: Vec<String>,
+    pub(super) blockio_config_file: String,
+}
+
+/// What a handler has beside the settings of `[runtime]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHandler {
+    pub(super) path: String,
+    pub(super) options: Vec<String>,
+    pub(super) root: String,
+    pub(super) base_spec: String,
+    pub(super) devices: Vec<String>,
+    pub(super) device_rules: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawInspection {
+    pub(super) socket: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -10,9 +10,10 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    CgroupDriver, CheckpointConfig, Config, ConfigError, ImagesConfig, NetworkConfig, RuntimeConfig,
-    StreamingConfig, TlsFiles,
-    raw::{RawConfig, RawImages, RawNetwork, RawRuntime, RawStreaming},
+    CgroupDriver, CheckpointConfig, Config, ConfigError, Handler, ImagesConfig, NetworkConfig, RuntimeConfig, StreamingConfig,
+    TlsFiles,
+    merge::Merged,
+    raw::{RawHandler, RawImages, RawNetwork, RawRuntime, RawStreaming},
 };
 use crate::spec::{caps, rlimits};
 
@@ -21,16 +22,20 @@ const SOCKET_PATH_MAX: usize = 107;
 /// Longest interface name (IFNAMSIZ without its NUL), in bytes.
 const INTERFACE_NAME_MAX: usize = 15;
 
-pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
+pub(super) fn resolve(merged: Merged) -> Result<Config, ConfigError> {
+    let Merged {
+        config: raw,
+        handlers: raw_handlers,
+    } = merged;
     let state = absolute("state", &raw.state)?;
     let socket = match raw.socket.as_str() {
         "" => state.join("pintle.sock"),
         path => absolute("socket", path)?,
     };
-    if socket.as_os_str().len() > SOCKET_PATH_MAX {
-        let reason = format!("longer than {SOCKET_PATH_MAX} bytes");
-        return Err(ConfigError::value("socket", socket.display(), reason));
-    }
+    short_enough("socket", &socket)?;
+    let inspection_socket = optional(&raw.inspection.socket)
+        .map(|path| inspection_socket(path, &socket))
+        .transpose()?;
     let cgroup_driver = one_of(
         "cgroup_driver",
         &raw.cgroup_driver,
@@ -40,8 +45,14 @@ pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
             ("systemd", CgroupDriver::Systemd),
         ],
     )?;
+    let names = raw.runtime.handlers.clone();
+    let prefix = inspection_socket
+        .as_ref()
+        .map_or("", |_| crate::inspect::CGROUP_PREFIX);
+    let runtime = runtime(raw.runtime, prefix)?;
     Ok(Config {
         root: absolute("root", &raw.root)?,
+        handlers: handlers(&runtime, names, raw_handlers, &state)?,
         state,
         socket,
         socket_mode: mode("socket_mode", raw.socket_mode)?,
@@ -53,13 +64,37 @@ pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
         cgroup_driver,
         network: network(raw.network)?,
         images: images(raw.images)?,
-        runtime: runtime(raw.runtime)?,
+        runtime,
+        inspection_socket,
         streaming: streaming(&raw.streaming)?,
         checkpoint: CheckpointConfig {
             enable: raw.checkpoint.enable,
             criu: filled("checkpoint.criu", raw.checkpoint.criu)?,
         },
     })
+}
+
+/// The two can't share a socket: kubelet speaks gRPC on one, cAdvisor plain HTTP on the other.
+fn inspection_socket(path: &str, cri: &Path) -> Result<PathBuf, ConfigError> {
+    const KEY: &str = "inspection.socket";
+    let socket = absolute(KEY, path)?;
+    short_enough(KEY, &socket)?;
+    if socket == cri {
+        return Err(ConfigError::value(
+            KEY,
+            path,
+            "is the CRI socket; it must be another one",
+        ));
+    }
+    Ok(socket)
+}
+
+fn short_enough(key: &str, socket: &Path) -> Result<(), ConfigError> {
+    if socket.as_os_str().len() <= SOCKET_PATH_MAX {
+        return Ok(());
+    }
+    let reason = format!("longer than {SOCKET_PATH_MAX} bytes");
+    Err(ConfigError::value(key, socket.display(), reason))
 }
 
 fn network(raw: RawNetwork) -> Result<NetworkConfig, ConfigError> {
@@ -150,16 +185,35 @@ fn images(raw: RawImages) -> Result<ImagesConfig, ConfigError> {
     })
 }
 
-fn runtime(raw: RawRuntime) -> Result<RuntimeConfig, ConfigError> {
-    let default_handler = handler("runtime.default_handler", raw.default_handler)?;
-    let mut handlers: Vec<String> = Vec::new();
-    for name in raw.handlers {
+/// The default handler first, then those that only have a name, then those with a section.
+fn handlers(
+    runtime: &RuntimeConfig,
+    names: Vec<String>,
+    sections: Vec<(String, RawHandler, RawRuntime)>,
+    state: &Path,
+) -> Result<Vec<Handler>, ConfigError> {
+    let mut all = vec![Handler::plain(runtime.default_handler.clone(), runtime.clone())];
+    for name in names {
         let name = handler("runtime.handlers", name)?;
-        if name == default_handler || handlers.contains(&name) {
+        if all.iter().any(|other| other.name == name) {
             return Err(ConfigError::value("runtime.handlers", name, "named twice"));
         }
-        handlers.push(name);
+        all.push(Handler::plain(name, runtime.clone()));
     }
+    for (name, own, settings) in sections {
+        let name = handler("runtimes", name)?;
+        let settings = self::runtime(settings, &runtime.cgroup_prefix)?;
+        let made = Handler::resolve(name, settings, &own, state)?;
+        match all.iter_mut().find(|other| other.name == made.name) {
+            Some(named) => *named = made,
+            None => all.push(made),
+        }
+    }
+    Ok(all)
+}
+
+fn runtime(raw: RawRuntime, cgroup_prefix: &str) -> Result<RuntimeConfig, ConfigError> {
+    let default_handler = handler("runtime.default_handler", raw.default_handler)?;
     let ulimits = raw.default_ulimits.iter().map(|text| {
         rlimits::parse(text).map_err(|reason| ConfigError::value("runtime.default_ulimits", text, reason))
     });
@@ -174,7 +228,6 @@ fn runtime(raw: RawRuntime) -> Result<RuntimeConfig, ConfigError> {
     let seccomp = [("unconfined", false), ("runtime-default", true)];
     Ok(RuntimeConfig {
         default_handler,
-        handlers,
         default_ulimits: ulimits.collect::<Result<_, _>>()?,
         default_capabilities: capabilities.collect::<Result<_, _>>()?,
         log_max_line,
@@ -188,6 +241,12 @@ fn runtime(raw: RawRuntime) -> Result<RuntimeConfig, ConfigError> {
             .filter(|limit| *limit > 0),
         pod_annotations: patterns("runtime.pod_annotations", raw.pod_annotations)?,
         container_annotations: patterns("runtime.container_annotations", raw.container_annotations)?,
+        cdi_dirs: folders("runtime.cdi_dirs", &raw.cdi_dirs)?,
+        hooks_dirs: folders("runtime.hooks_dirs", &raw.hooks_dirs)?,
+        blockio_config_file: optional(&raw.blockio_config_file)
+            .map(|path| absolute("runtime.blockio_config_file", path))
+            .transpose()?,
+        cgroup_prefix: cgroup_prefix.to_owned(),
     })
 }
 
@@ -271,11 +330,15 @@ fn patterns(key: &str, patterns: Vec<String>) -> Result<Vec<String>, ConfigError
     }
 }
 
-fn absolute(key: &str, path: &str) -> Result<PathBuf, ConfigError> {
+pub(super) fn absolute(key: &str, path: &str) -> Result<PathBuf, ConfigError> {
     if Path::new(path).is_absolute() && !path.contains('\0') {
         return Ok(PathBuf::from(path));
     }
     Err(ConfigError::value(key, path, "expected an absolute path"))
+}
+
+fn folders(key: &str, paths: &[String]) -> Result<Vec<PathBuf>, ConfigError> {
+    paths.iter().map(|path| absolute(key, path)).collect()
 }
 
 fn optional(text: &str) -> Option<&str> {

@@ -10,6 +10,14 @@ fn refusal(text: &str) -> String {
     Config::from_toml(text).unwrap_err().to_string()
 }
 
+fn names(config: &Config) -> Vec<&str> {
+    config
+        .handlers()
+        .iter()
+        .map(|handler| handler.name.as_str())
+        .collect()
+}
+
 #[test]
 fn every_setting_has_a_default_that_is_valid() {
     // Fails if the table lacks a field of the raw types or has one too many.
@@ -17,7 +25,7 @@ fn every_setting_has_a_default_that_is_valid() {
     assert_eq!(config.root(), Path::new("/var/lib/pintle"));
     assert_eq!(config.socket(), Path::new("/run/pintle/pintle.sock"));
     assert_eq!(config.socket_mode(), 0o600);
-    assert_eq!(config.handlers().collect::<Vec<_>>(), ["pintle"]);
+    assert_eq!(names(&config), ["pintle"]);
     assert_eq!(config.runtime().default_capabilities.len(), 14);
     assert!(
         config
@@ -52,8 +60,40 @@ fn a_file_changes_what_it_names_and_no_more() {
     assert_eq!(config.socket(), Path::new("/tmp/p/pintle.sock"));
     assert_eq!(config.network().bridge, "br7");
     assert!(config.network().masquerade);
-    assert_eq!(config.handlers().collect::<Vec<_>>(), ["pintle", "test-handler"]);
+    assert_eq!(names(&config), ["pintle", "test-handler"]);
     assert_eq!(config.runtime().log_max_line, usize::MAX);
+}
+
+#[test]
+fn handlers_have_settings_of_their_own_over_the_common_ones() {
+    let config = Config::from_toml(
+        "[runtime]\npids_limit = 7\nhandlers = [\"plain\"]\n\
+         [runtimes.runc]\npath = \"/usr/sbin/runc\"\noptions = [\"--debug\"]\npids_limit = 9\n\
+         [runtimes.pintle]\ndevices = [\"/dev/kvm\", \"/dev/a:/dev/b:r\"]\ndevice_rules = [\"c 10:* rw\"]",
+    )
+    .unwrap();
+    assert_eq!(names(&config), ["pintle", "plain", "runc"]);
+    let runc = config.handler("runc").unwrap();
+    let program = runc.program.as_ref().unwrap();
+    assert_eq!(program.path, Path::new("/usr/sbin/runc"));
+    assert_eq!(program.options, ["--debug"]);
+    assert_eq!(program.root, Path::new("/run/pintle/runtimes/runc"));
+    assert_eq!(runc.settings.pids_limit, Some(9));
+    assert_eq!(config.handler("plain").unwrap().settings.pids_limit, Some(7));
+    let default = config.handler("").unwrap();
+    assert_eq!(
+        (default.name.as_str(), default.program.as_ref()),
+        ("pintle", None)
+    );
+    let devices: Vec<_> = default
+        .devices
+        .iter()
+        .map(|d| (d.container_path.as_str(), d.permissions.as_str()))
+        .collect();
+    assert_eq!(devices, [("/dev/kvm", "rwm"), ("/dev/b", "r")]);
+    let rule = &default.device_rules[0];
+    assert_eq!((rule.major(), rule.minor()), (Some(10), None));
+    assert!(config.handler("other").is_none());
 }
 
 /// Configuration files and what is said about them.
@@ -115,6 +155,35 @@ const REFUSALS: &[(&str, &str)] = &[
     (
         "[runtime]\nhandlers = [\"pintle\"]",
         "runtime.handlers = \"pintle\": named twice",
+    ),
+    ("runtimes = 3", "runtimes = 3: expected a section"),
+    (
+        "[runtimes.x]\npaht = \"/a\"",
+        "runtimes.x.paht = \"/a\": there is no such setting (did you mean path?)",
+    ),
+    (
+        "[runtimes.x]\nhandlers = []",
+        "runtimes.x.handlers = []: there is no such setting (did you mean runtime.handlers?)",
+    ),
+    (
+        "[runtimes.x]\noptions = [\"--debug\"]",
+        "runtimes.x.options = \"--debug\": without path there is no program to give them to",
+    ),
+    (
+        "[runtimes.Big]\npath = \"/a\"",
+        "runtimes = \"Big\": not a DNS label: up to 63 of a-z, 0-9 and - inside",
+    ),
+    (
+        "[runtimes.x]\ndevice_rules = [\"c 10 rwm\"]",
+        "runtimes.x.device_rules = \"c 10 rwm\": expected a rule such as \"c 10:200 rwm\"",
+    ),
+    (
+        "[runtimes.x]\ndevices = [\"/dev/a:/dev/b:x\"]",
+        "runtimes.x.devices = \"/dev/a:/dev/b:x\": permissions are some of r, w and m",
+    ),
+    (
+        "[inspection]\nsocket = \"/run/pintle/pintle.sock\"",
+        "inspection.socket = \"/run/pintle/pintle.sock\": is the CRI socket; it must be another one",
     ),
     (
         "[runtime]\nhandlers = [\"Big_Name\"]",

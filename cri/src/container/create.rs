@@ -8,14 +8,17 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::Spec;
 use pintle_images::Image;
 use pintle_runtime::protocol::{CreateContainer, LogTarget, Overlay, RestoreContainer};
 use pintle_runtime::rootfs::{detached_overlay, read_in_root};
-use pintle_runtime::seccomp;
 
 use super::origin::{self, FromCheckpoint, Origin};
-use super::{Container, ContainerRecord, ContainerState, image_volumes, undo_create, unique_name, volumes};
+use super::{
+    Container, ContainerRecord, ContainerState, finish, image_volumes, seccomp, undo_create, unique_name,
+    volumes,
+};
+use crate::config::{Handler, RuntimeConfig};
 use crate::core::{Core, new_id};
 use crate::error::{Error, IoContext as _, Result};
 use crate::events;
@@ -24,8 +27,7 @@ use crate::proto::{
     ContainerConfig, ContainerEventType, CreateContainerRequest, LinuxContainerUser, NamespaceMode,
 };
 use crate::spec::{
-    self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, Seccomp, SpecInput, UserDatabase, UserIds,
-    gather,
+    self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, SpecInput, UserDatabase, UserIds, gather,
 };
 use crate::store::Cell;
 use crate::task::blocking;
@@ -135,6 +137,7 @@ fn new_record(
         log_path,
         user: LinuxContainerUser::default(),
         stop_signal: 0,
+        runtime: None,
         seccomp_filter: None,
         image_volumes: BTreeMap::new(),
         resources: config
@@ -192,9 +195,13 @@ async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>, container: &Arc<Container>, or
 fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, origin: &Origin) -> Result<CreateContainer> {
     let record = container.cell.get();
     let ids = pod.cell.get().user_ids();
-    let made = translate(core, &pod.cell.get(), &record, &origin.image)?;
+    let pod = pod.cell.get();
+    let handler = core.handler_of(&pod)?;
+    let mut made = translate(core, handler, &pod, &record, &origin.image)?;
+    finish::finish(core, handler, &pod, &record, &mut made)?;
     origin.check(&made.spec)?;
-    let seccomp_filter = seccomp_filter(core, &made)?;
+    let runtime = core.foreign_runtime(handler, &made.cgroup);
+    let seccomp_filter = seccomp::filter(core, &mut made, runtime.is_some())?;
     // The cgroup is known from here on, so that it can be removed whatever happens next.
     container.cell.update(|record| {
         record.cgroup.clone_from(&made.cgroup);
@@ -202,6 +209,7 @@ fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, origin: &Origin) 
         record.stop_signal = made.stop_signal;
         record.resources.clone_from(&made.resources);
         record.seccomp_filter.clone_from(&seccomp_filter);
+        record.runtime.clone_from(&runtime);
         Ok(())
     })?;
     relabel(&made)?;
@@ -227,7 +235,8 @@ fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, origin: &Origin) 
         seccomp_filter,
         stdin: record.config.stdin,
         stdin_once: record.config.stdin_once,
-        log: log_target(core, &record),
+        log: log_target(&handler.settings, &record),
+        runtime,
     })
 }
 
@@ -250,8 +259,7 @@ fn shift_owner(upper: &Path, ids: UserIds) -> Result<()> {
     chown(upper, Some(uid), Some(gid)).io("set owner of", upper)
 }
 
-fn log_target(core: &Core, record: &ContainerRecord) -> Option<LogTarget> {
-    let settings = core.config.runtime();
+fn log_target(settings: &RuntimeConfig, record: &ContainerRecord) -> Option<LogTarget> {
     (!record.log_path.is_empty()).then(|| LogTarget {
         path: PathBuf::from(&record.log_path),
         max_line: settings.log_max_line,
@@ -259,13 +267,22 @@ fn log_target(core: &Core, record: &ContainerRecord) -> Option<LogTarget> {
     })
 }
 
-fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Image) -> Result<ContainerSpec> {
+fn translate(
+    core: &Core,
+    handler: &Handler,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+    image: &Image,
+) -> Result<ContainerSpec> {
+    let node = core.node_for(handler);
+    let mut config = record.config.clone();
+    config.devices.extend(handler.devices.iter().cloned());
     let dir = core.paths.pod(&pod.id);
     let layers = core.images.layers_of(&image.id)?;
     let users = core
         .user_dbs
         .get_or_load(&image.id, || read_users(layers.clone()))?;
-    let mut host = gather::host_facts(&record.config, &core.node)?;
+    let mut host = gather::host_facts(&config, &node)?;
     host.target_pid = target_pid(core, record)?;
     host.image_mounts = image_volumes::prepare(core, record)?;
     let declared = spec::image_volumes(&record.config, &image.config);
@@ -276,10 +293,10 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
         pod.user_ids(),
     )?;
     let hostname = spec::sandbox::hostname(&pod.config, &pod.id, &core.node.hostname);
-    let made = spec::container_spec(&SpecInput {
+    Ok(spec::container_spec(&SpecInput {
         id: &record.id,
         rootfs: &dir.bundle(&record.id).join("rootfs"),
-        config: &record.config,
+        config: &config,
         sandbox: SandboxFacts {
             id: &pod.id,
             config: &pod.config,
@@ -299,11 +316,10 @@ fn translate(core: &Core, pod: &PodRecord, record: &ContainerRecord, image: &Ima
             name: &record.image_name,
         },
         users: &users,
-        node: &core.node,
+        node: &node,
         host: &host,
-        settings: core.config.runtime(),
-    })?;
-    Ok(made)
+        settings: &handler.settings,
+    })?)
 }
 
 /// The first process of the container whose PID namespace is to be joined, which must run in the same sandbox.
@@ -347,36 +363,6 @@ fn read_users(lower: Vec<PathBuf>) -> Result<UserDatabase> {
 
 fn is_absent(errno: nix::errno::Errno) -> bool {
     matches!(errno, nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR)
-}
-
-/// The container's compiled filter, if it has one. Compiled once for all containers of the same profile.
-fn seccomp_filter(core: &Core, made: &ContainerSpec) -> Result<Option<PathBuf>> {
-    let profile = match &made.seccomp {
-        Seccomp::Unconfined => return Ok(None),
-        Seccomp::RuntimeDefault => {
-            let capabilities = made
-                .spec
-                .process()
-                .as_ref()
-                .and_then(|p| p.capabilities().as_ref());
-            let bounding = capabilities
-                .and_then(|c| c.bounding().clone())
-                .unwrap_or_default();
-            seccomp::default_profile(&bounding.into_iter().collect::<Vec<_>>())
-        }
-        Seccomp::Localhost(path) => localhost_profile(path)?,
-    };
-    Ok(Some(seccomp::compile(&profile, &core.paths.seccomp_cache())?))
-}
-
-fn localhost_profile(path: &Path) -> Result<LinuxSeccomp> {
-    let text = fs::read(path).io("read seccomp profile", path)?;
-    serde_json::from_slice(&text).map_err(|e| {
-        Error::invalid(
-            "seccomp.localhost_ref",
-            format!("{} is no seccomp profile: {e}", path.display()),
-        )
-    })
 }
 
 fn write_bundle(bundle: &Path, spec: &Spec) -> Result<()> {

@@ -2,9 +2,11 @@
 
 mod create;
 mod exec;
+mod finish;
 mod image_volumes;
 mod origin;
 mod record;
+mod seccomp;
 mod start;
 mod state;
 mod stop;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use pintle_runtime::protocol::ForeignRuntime;
 use serde::{Deserialize, Serialize};
 
 use super::ContainerState;
@@ -47,6 +48,9 @@ pub struct ContainerRecord {
     pub user: LinuxContainerUser,
     /// The signal of StopContainer, by number.
     pub stop_signal: i32,
+    /// What makes it, if that is another runtime.
+    #[serde(default)]
+    pub runtime: Option<ForeignRuntime>,
     /// The compiled seccomp filter of all its processes.
     pub seccomp_filter: Option<PathBuf>,
     /// The ids of the images that it mounts, by the names that its config has for them.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Container, image_volumes, kill};
+use super::{Container, ContainerRecord, image_volumes, kill};
 use pintle_runtime::Error as RuntimeError;
 use pintle_runtime::error::Kind as ErrorKind;
 
@@ -73,7 +73,8 @@ fn remove_files(core: &Core, container: &Container) -> Vec<String> {
     let record = container.cell.get();
     let bundle = core.paths.pod(&record.pod_id).bundle(&record.id);
     let volumes = core.paths.volumes().join(&record.id);
-    let steps: [Result<()>; 5] = [
+    let steps: [Result<()>; 6] = [
+        delete_foreign(&record),
         match record.cgroup.as_str() {
             "" => Ok(()),
             cgroup => pintle_runtime::cgroup::remove(cgroup).map_err(Error::from),
@@ -87,6 +88,21 @@ fn remove_files(core: &Core, container: &Container) -> Vec<String> {
         .into_iter()
         .filter_map(|step| step.err().map(|error| error.to_string()))
         .collect()
+}
+
+/// What another runtime has made that runtime takes down. What it leaves is killed and removed with the cgroup and the bundle,
+/// so that one which has gone keeps no container from going.
+fn delete_foreign(record: &ContainerRecord) -> Result<()> {
+    let Some(runtime) = &record.runtime else {
+        return Ok(());
+    };
+    match pintle_runtime::foreign::delete(runtime, &record.id) {
+        Err(error @ RuntimeError::Remote { .. }) => {
+            tracing::warn!(container = record.id, %error, "another runtime could not take its container down");
+            Ok(())
+        }
+        deleted => Ok(deleted?),
+    }
 }
 
 /// Removes a folder with all that is in it; a missing one is fine.

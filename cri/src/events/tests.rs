@@ -9,6 +9,7 @@ fn push(events: &Events, id: &str) {
         id: id.to_owned(),
         created_at,
         pod: Arc::new(PodRecord {
+            cgroup_prefix: String::new(),
             id: "pod".to_owned(),
             boot_id: String::new(),
             config: crate::proto::PodSandboxConfig::default(),

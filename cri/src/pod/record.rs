@@ -34,6 +34,9 @@ pub struct PodRecord {
     /// The SELinux level that tells its containers from those of other pods; None without SELinux.
     #[serde(default)]
     pub selinux_level: Option<String>,
+    /// What the name of its own cgroup begins with; empty for nothing.
+    #[serde(default)]
+    pub cgroup_prefix: String,
 }
 
 /// Who is in charge of a pod's network.

@@ -157,6 +157,7 @@ fn record(core: &Core, creation: &Creation) -> Result<Arc<Pod>> {
         network: PodNetworkRecord::None,
         ips: Vec::new(),
         cgroup_parent,
+        cgroup_prefix: core.config.runtime().cgroup_prefix.clone(),
         selinux_level: core.node.selinux.then(|| selinux_level(core)),
         config,
     };

@@ -10,13 +10,16 @@ use pintle_runtime::protocol::{IdMapping, NamespaceKind, SandboxSetup};
 use super::{Pod, PodNetworkRecord, PodState, events, files};
 use crate::core::Core;
 use crate::error::{IoContext as _, Result};
+use crate::inspect;
 use crate::spec::sandbox::{self, SandboxPlan};
 use crate::task::blocking;
 
 /// Makes the sandbox that the record tells of, and says so in the record. The caller holds `ops`.
 pub(super) async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     let record = pod.cell.get();
-    let plan = sandbox::plan(&record.config, &record.id, &core.node, core.config.runtime())?;
+    let handler = core.handler_of(&record)?;
+    let node = core.node_for(handler);
+    let plan = sandbox::plan(&record.config, &record.id, &node, &handler.settings)?;
     let dir = core.paths.pod(&pod.id);
     std::fs::create_dir_all(dir.path()).io("create folder", dir.path())?;
     let (make, of, node_name) = (dir.clone(), Arc::clone(&record), core.node.hostname.clone());
@@ -27,6 +30,8 @@ pub(super) async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     files?;
     monitor?;
     let ips = attach_network(core, pod).await?;
+    let (at, of) = (Arc::clone(core), Arc::clone(pod));
+    blocking("making a pod's entry", move || inspect::make_entry(&at, &of)).await?;
     pod.cell.update(|record| {
         record.ips = ips;
         record.enter(PodState::Ready)

@@ -77,7 +77,11 @@ async fn take_down(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
         left.push(error.to_string());
     }
     if left.is_empty() {
-        return Ok(());
+        if let Err(error) = remove_entry(core, pod).await {
+            left.push(error.to_string());
+        } else {
+            return Ok(());
+        }
     }
     // What was never ready is shown only now, so that its undo can be asked for again.
     pod.cell.note(|record| {
@@ -113,6 +117,16 @@ async fn end_monitor(pod: &Pod, left: &mut Vec<String>) {
         Err(error) => left.push(error.to_string()),
         Ok(()) => tracing::debug!(pod = pod.id, "the monitor has ended"),
     }
+}
+
+/// Without processes its cgroup is but cAdvisor's entry for it, which would show a pod that has ended.
+async fn remove_entry(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
+    let (at, what) = (Arc::clone(core), Arc::clone(pod));
+    blocking("removing a pod's entry", move || -> Result<()> {
+        let entry = at.sandbox_cgroup(&what.cell.get())?;
+        Ok(pintle_runtime::cgroup::remove(&entry.oci)?)
+    })
+    .await
 }
 
 async fn detach_network(core: &Arc<Core>, pod: &Pod) -> Result<()> {

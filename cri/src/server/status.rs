@@ -6,8 +6,7 @@ use std::sync::Arc;
 use crate::core::Core;
 use crate::error::Result;
 use crate::proto::{
-    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus, StatusRequest,
-    StatusResponse,
+    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeStatus, StatusRequest, StatusResponse,
 };
 
 pub(super) async fn status(core: &Arc<Core>, request: StatusRequest) -> Result<StatusResponse> {
@@ -46,15 +45,15 @@ fn condition(kind: &str, failure: Option<(&str, String)>) -> RuntimeCondition {
 
 /// One entry a handler, and one without a name for the default handler.
 fn handlers(core: &Core) -> Vec<RuntimeHandler> {
-    let features = RuntimeHandlerFeatures {
-        recursive_read_only_mounts: core.node.recursive_read_only,
-        user_namespaces: core.node.user_namespaces,
-    };
-    std::iter::once("")
-        .chain(core.config.handlers())
-        .map(|name| RuntimeHandler {
+    let all = core.config.handlers();
+    let named = all.iter().map(|handler| (handler.name.as_str(), handler));
+    let default = all.first().map(|handler| ("", handler));
+    default
+        .into_iter()
+        .chain(named)
+        .map(|(name, handler)| RuntimeHandler {
             name: name.to_owned(),
-            features: Some(features),
+            features: Some(core.handler_features(handler)),
         })
         .collect()
 }
@@ -66,7 +65,7 @@ fn info(core: &Core) -> BTreeMap<String, String> {
         "runDir": core.paths.state(),
         "rootDir": core.paths.root(),
         "cgroupDriver": core.node.cgroup_driver.as_str_name(),
-        "runtimeHandlers": core.config.handlers().collect::<Vec<_>>(),
+        "runtimeHandlers": core.config.handlers().iter().map(|handler| &handler.name).collect::<Vec<_>>(),
     });
     BTreeMap::from([("config".to_owned(), config.to_string())])
 }

@@ -9,7 +9,7 @@ const FIELD: &str = "cgroup_parent";
 /// Ends the names of slices.
 const SLICE: &str = ".slice";
 
-/// Begins the names of systemd scopes, so that an administrator knows whose they are.
+/// Begins the names of systemd scopes, so that an administrator knows whose they are, unless another prefix is wanted.
 const SCOPE_PREFIX: &str = "pintle";
 
 /// A place in the cgroup tree.
@@ -45,18 +45,19 @@ pub fn sandbox_parent(
         (CgroupDriver::Systemd, false) => "with the systemd driver it must end in .slice",
         (CgroupDriver::Cgroupfs, true) => "with the cgroupfs driver it can't be a slice of systemd's",
         (CgroupDriver::Systemd, true) | (CgroupDriver::Cgroupfs, false) => {
-            return place(&parent, id).map(|_| parent);
+            return place(&parent, id, "").map(|_| parent);
         }
     };
     Err(SpecError::invalid(FIELD, parent, why))
 }
 
 /// The cgroup of container `id`, or of the first process of the sandbox `id`, under `parent`: a path in cgroupfs syntax
-/// with either driver, of which the last part tells the one that the sandbox was made with.
+/// with either driver, of which the last part tells the one that the sandbox was made with. Its name begins with `prefix`,
+/// unless that is empty.
 ///
 /// # Errors
 /// It leads elsewhere.
-pub fn place(parent: &str, id: &str) -> Result<Placement, SpecError> {
+pub fn place(parent: &str, id: &str, prefix: &str) -> Result<Placement, SpecError> {
     let parts: Vec<&str> = parent.split('/').filter(|part| !part.is_empty()).collect();
     if let Some(bad) = parts
         .iter()
@@ -71,17 +72,23 @@ pub fn place(parent: &str, id: &str) -> Result<Placement, SpecError> {
             parent,
             "containers can't lie in the root",
         )),
-        Some(slice) if is_slice(slice) => Ok(Placement {
-            path: format!("{}/{SCOPE_PREFIX}-{id}.scope", slice_path(slice)),
-            oci: format!("{slice}:{SCOPE_PREFIX}:{id}"),
-        }),
+        Some(slice) if is_slice(slice) => {
+            let prefix = if prefix.is_empty() { SCOPE_PREFIX } else { prefix };
+            Ok(Placement {
+                path: format!("{}/{prefix}-{id}.scope", slice_path(slice)),
+                oci: format!("{slice}:{prefix}:{id}"),
+            })
+        }
         Some(slice) if slice.ends_with(SLICE) => Err(SpecError::invalid(
             FIELD,
             parent,
             "not the name of a slice: no part between its dashes may be empty",
         )),
         Some(_) => {
-            let path = format!("{parent}/{id}");
+            let path = match prefix {
+                "" => format!("{parent}/{id}"),
+                prefix => format!("{parent}/{prefix}-{id}"),
+            };
             Ok(Placement {
                 oci: path.clone(),
                 path,
@@ -116,21 +123,26 @@ mod tests {
 
     #[test]
     fn cgroupfs_takes_the_parent_as_it_is() {
-        let placed = place("/kubepods/burstable/pod1/", "abc").unwrap();
+        let placed = place("/kubepods/burstable/pod1/", "abc", "").unwrap();
         assert_eq!(placed.path, "/kubepods/burstable/pod1/abc");
         assert_eq!(placed.oci, placed.path);
-        assert_eq!(place("a", "b").unwrap().path, "/a/b");
+        assert_eq!(place("a", "b", "").unwrap().path, "/a/b");
     }
 
     #[test]
     fn systemd_has_scopes_in_slices() {
         let parent = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice";
-        let placed = place(parent, "abc").unwrap();
+        let placed = place(parent, "abc", "").unwrap();
         assert_eq!(placed.path, format!("{parent}/pintle-abc.scope"));
         assert_eq!(placed.oci, "kubepods-burstable-pod1_2.slice:pintle:abc");
         assert_eq!(
-            place("/test.slice", "b").unwrap().path,
+            place("/test.slice", "b", "").unwrap().path,
             "/test.slice/pintle-b.scope"
+        );
+        let named = place("/test.slice", "b", "crio").unwrap();
+        assert_eq!(
+            (named.path.as_str(), named.oci.as_str()),
+            ("/test.slice/crio-b.scope", "test.slice:crio:b")
         );
     }
 
@@ -169,7 +181,7 @@ mod tests {
             "/a--b.slice",
             "/.slice",
         ] {
-            assert!(place(parent, "c").is_err(), "{parent}");
+            assert!(place(parent, "c", "").is_err(), "{parent}");
         }
     }
 

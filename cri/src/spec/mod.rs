@@ -11,6 +11,7 @@
 
 mod annotations;
 mod args;
+pub mod base;
 mod binds;
 pub mod caps;
 pub mod cgroups;
@@ -19,6 +20,7 @@ mod env;
 mod error;
 mod facts;
 pub mod gather;
+pub(crate) mod hooks;
 mod mounts;
 mod namespaces;
 pub mod resources;
@@ -88,7 +90,11 @@ pub fn container_spec(input: &SpecInput<'_>) -> Result<ContainerSpec, SpecError>
         .and_then(|l| l.resources.clone())
         .unwrap_or_default();
     let user = user::identity(security, input.image.config, input.users)?;
-    let cgroup = cgroups::place(input.sandbox.cgroup_parent, input.id)?;
+    let cgroup = cgroups::place(
+        input.sandbox.cgroup_parent,
+        input.id,
+        &input.settings.cgroup_prefix,
+    )?;
     let labels = selinux::labels(input, privileged)?;
     let mounts = mounts::mounts(input, privileged, security.readonly_rootfs)?;
     let process = process(input, &user, &resources, labels.as_ref())?;

@@ -20,10 +20,6 @@ pub(super) fn validate(input: &SpecInput<'_>) -> Result<(), SpecError> {
             reason: "the sandbox isn't privileged",
         });
     }
-    if let Some(device) = input.config.cdi_devices.first() {
-        let reason = "no CDI specification of this node defines it";
-        return Err(SpecError::invalid("CDI_devices.name", &device.name, reason));
-    }
     log_path(&input.config.log_path)
 }
 

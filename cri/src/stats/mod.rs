@@ -177,7 +177,7 @@ fn pod_stats(core: &Core, pod: &Arc<Pod>, network: Option<Vec<Interface>>) -> pr
 /// # Errors
 /// [`Error::Spec`] for a parent that leads elsewhere, which RunPodSandbox refuses.
 pub(crate) fn pod_cgroup(pod: &str, parent: &str) -> Result<String> {
-    let inside = cgroups::place(parent, pod).map_err(Error::from)?;
+    let inside = cgroups::place(parent, pod, "").map_err(Error::from)?;
     let above = Path::new(&inside.path).parent().unwrap_or(Path::new("/"));
     Ok(above.display().to_string())
 }

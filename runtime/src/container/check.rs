@@ -18,6 +18,13 @@ const SCOPE_PREFIX: &str = "pintle";
 
 /// Reads and checks the bundle's configuration.
 pub(super) fn load(options: &Options) -> Result<Spec> {
+    let spec = read(options)?;
+    check(&spec, options)?;
+    Ok(spec)
+}
+
+/// Reads it only: what can be done with it is for others to say.
+pub(crate) fn read(options: &Options) -> Result<Spec> {
     let path = options.bundle.join("config.json");
     let about = std::fs::metadata(&path).path("stat", &path)?;
     let size = about.len();
@@ -31,9 +38,7 @@ pub(super) fn load(options: &Options) -> Result<Spec> {
         ));
     }
     let text = std::fs::read(&path).path("read", &path)?;
-    let spec: Spec = serde_json::from_slice(&text).map_err(|source| Error::Parse { path, source })?;
-    check(&spec, options)?;
-    Ok(spec)
+    serde_json::from_slice(&text).map_err(|source| Error::Parse { path, source })
 }
 
 fn check(spec: &Spec, options: &Options) -> Result<()> {

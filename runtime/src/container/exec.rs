@@ -24,6 +24,8 @@ use super::{Entered, ExecStarted, ExecTarget, check};
 use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
+use crate::foreign;
+use crate::monitor::exec::kill_tree;
 use crate::process::{self, Affinity, Console, Launch};
 use crate::rootfs::open_proc;
 use crate::seccomp::Filter;
@@ -50,6 +52,8 @@ pub struct Entering {
     channel: Channel,
     stage: Pid,
     stage_ended: bool,
+    /// Whether another runtime's program makes it, which may have children that hang like it.
+    is_foreign: bool,
     /// Other children that have ended; the process may be among them before it is known.
     ended: Ended,
     progress: Progress,
@@ -72,6 +76,16 @@ impl Entering {
         // read here once, so that no child has to
         cgroup::hierarchies();
         let (ours, theirs) = Channel::pair()?;
+        if let Some(foreign) = target.foreign {
+            let stage = match fork().call("fork")? {
+                Forked::Parent(pid) => pid,
+                Forked::Child(_child) => {
+                    foreign::exec_stage(foreign, process, stdio, &theirs);
+                    exit_now(0);
+                }
+            };
+            return Ok(Self::new(ours, stage, true));
+        }
         let mut entry = target.cgroup.entry()?;
         let mut born_inside = entry.tree().map(fork_into);
         if matches!(born_inside, Some(Err(Errno::EBUSY))) {
@@ -98,14 +112,19 @@ impl Entering {
             }
         };
         drop((theirs, stdio, entry));
-        Ok(Self {
-            channel: ours,
+        Ok(Self::new(ours, stage, false))
+    }
+
+    fn new(channel: Channel, stage: Pid, is_foreign: bool) -> Self {
+        Self {
+            channel,
             stage,
             stage_ended: false,
+            is_foreign,
             ended: Ended::default(),
             progress: Progress::default(),
             outcome: None,
-        })
+        }
     }
 
     /// Blocks until its program runs, or it has failed.
@@ -189,7 +208,10 @@ impl Entering {
     pub fn kill(&mut self) {
         // our own children, which nobody has waited for
         if !self.stage_ended {
-            let _ = kill(self.stage, Signal::SIGKILL);
+            match self.is_foreign {
+                true => kill_tree(self.stage.as_raw()),
+                false => drop(kill(self.stage, Signal::SIGKILL)),
+            }
         }
         if let Some(pid) = self.progress.pid.filter(|pid| !self.ended.holds(*pid)) {
             let _ = kill(pid, Signal::SIGKILL);

@@ -12,6 +12,8 @@ use super::{InitStdio, Options, Prepared, stage};
 use crate::cgroup;
 use crate::channel::Channel;
 use crate::error::{Context, Error, Kind, Result};
+use crate::foreign::{self, Foreign};
+use crate::monitor::exec::kill_tree;
 use crate::sys::process::{Forked, exit_now, fork, wait};
 
 /// A container in the making, for a caller who has other things to do meanwhile: he polls it whenever [`Making::fd`] is
@@ -28,6 +30,7 @@ pub struct Making {
     /// Of listening, once that is over.
     outcome: Option<Result<()>>,
     terminal_newlines: bool,
+    foreign: Option<Foreign>,
 }
 
 impl Making {
@@ -42,10 +45,14 @@ impl Making {
         // read here once, so that no child has to
         cgroup::hierarchies();
         let (ours, theirs) = Channel::pair()?;
+        let foreign = options.foreign();
         let stage = match fork().call("fork")? {
             Forked::Parent(pid) => pid,
             Forked::Child(_child) => {
-                stage::run(options, stdio, listener, &theirs);
+                match &foreign {
+                    Some(foreign) => foreign::create_stage(foreign, options, stdio, &theirs),
+                    None => stage::run(options, stdio, listener, &theirs),
+                }
                 exit_now(0);
             }
         };
@@ -58,6 +65,7 @@ impl Making {
             progress: Progress::default(),
             outcome: None,
             terminal_newlines: options.terminal_newlines,
+            foreign,
         })
     }
 
@@ -142,6 +150,7 @@ impl Making {
             namespaces: self.progress.namespaces,
             terminal_newlines: self.terminal_newlines,
             warnings: self.progress.warnings,
+            foreign: self.foreign,
             hooks: self.progress.hooks,
         }
     }
@@ -149,8 +158,11 @@ impl Making {
     /// Gives it up. It is over when [`Making::poll`] says so.
     pub fn kill(&mut self) {
         if self.stage_ended.is_none() {
-            // our own child, which nobody has waited for
-            let _ = kill(self.stage, Signal::SIGKILL);
+            // our own child, which nobody has waited for; another runtime's program may have children that hang like it
+            match self.foreign {
+                Some(_) => kill_tree(self.stage.as_raw()),
+                None => drop(kill(self.stage, Signal::SIGKILL)),
+            }
         }
         self.kill_init();
         self.outcome = Some(Err(Error::Remote {

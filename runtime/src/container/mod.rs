@@ -34,6 +34,7 @@ use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
+pub(crate) use check::read as read_config;
 pub use exec::{Entering, exec};
 pub use making::Making;
 pub use prepare::{
@@ -44,7 +45,8 @@ pub(crate) use basis::Basis;
 
 use crate::cgroup;
 use crate::checkpoint::Restore;
-use crate::protocol::{CreateContainer, Overlay};
+use crate::foreign::Foreign;
+use crate::protocol::{CreateContainer, ForeignRuntime, Overlay};
 
 /// What becomes the process's standard streams. With a terminal they are not used.
 #[derive(Debug)]
@@ -80,6 +82,8 @@ pub struct Options {
     pub cgroups: Cgroups,
     /// Its processes are those of a checkpoint, which go on when it is started.
     pub restore: Option<Restore>,
+    /// Have another runtime make it.
+    pub runtime: Option<ForeignRuntime>,
 }
 
 /// Who makes a container's cgroup.
@@ -92,6 +96,16 @@ pub enum Cgroups {
     Files,
     /// systemd; a path is refused.
     Systemd,
+}
+
+impl Options {
+    fn foreign(&self) -> Option<Foreign> {
+        self.runtime.clone().map(|runtime| Foreign {
+            runtime,
+            id: self.id.clone(),
+            bundle: self.bundle.clone(),
+        })
+    }
 }
 
 impl From<&CreateContainer> for Options {
@@ -107,6 +121,7 @@ impl From<&CreateContainer> for Options {
             no_pivot: false,
             cgroups: Cgroups::ByName,
             restore: None,
+            runtime: request.runtime.clone(),
         }
     }
 }
@@ -132,6 +147,8 @@ pub struct Prepared {
     pub terminal_newlines: bool,
     /// What could not be done but may be done without, for the log.
     pub warnings: Vec<String>,
+    /// Who has made it, if that was another runtime.
+    pub foreign: Option<Foreign>,
     /// Those that are still to run.
     hooks: Option<hooks::Plan>,
 }
@@ -147,6 +164,7 @@ impl Prepared {
             terminal_newlines: self.terminal_newlines,
             adopts_orphans: false,
             preserve_fds: 0,
+            foreign: self.foreign.as_ref(),
         }
     }
 }
@@ -167,6 +185,8 @@ pub struct ExecTarget<'a> {
     pub adopts_orphans: bool,
     /// As [`Options::preserve_fds`].
     pub preserve_fds: u32,
+    /// Who has made it, if that was another runtime.
+    pub foreign: Option<&'a Foreign>,
 }
 
 /// A process that has entered a container, and may have ended since.

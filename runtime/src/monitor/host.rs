@@ -101,6 +101,12 @@ impl Backend for Host {
     }
 
     fn signal(&mut self, container: &Self::Container, signal: i32) -> Result<()> {
+        // Its init may be a helper of that runtime's, which alone knows what is meant by other signals.
+        if let Some(foreign) = &container.foreign
+            && !matches!(signal, 0 | nix::libc::SIGKILL)
+        {
+            return foreign.signal(signal).map(drop);
+        }
         match sys::process::pidfd_kill(container.pidfd.as_fd(), signal) {
             Err(Errno::ESRCH) => Ok(()), // it has ended, and is about to be reaped
             other => other.call("pidfd_send_signal"),

@@ -20,7 +20,7 @@ mod backend;
 mod connection;
 mod container;
 mod event_loop;
-mod exec;
+pub(crate) mod exec;
 mod execs;
 mod exits;
 mod host;

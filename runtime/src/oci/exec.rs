@@ -46,6 +46,7 @@ pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
         terminal_newlines: false,
         adopts_orphans: false,
         preserve_fds: preserved_fds(given)?,
+        foreign: None,
     };
     let InitStdio {
         stdin,

@@ -42,8 +42,8 @@ pub use message::{
     parse_request,
 };
 pub use types::{
-    ContainerState, ContainerStatus, CreateContainer, ExecRequest, Exit, IdMapping, LogTarget, MonitorState,
-    NamespaceKind, Overlay, RestoreContainer, SandboxSetup,
+    ContainerState, ContainerStatus, CreateContainer, ExecRequest, Exit, ForeignRuntime, IdMapping,
+    LogTarget, MonitorState, NamespaceKind, Overlay, RestoreContainer, SandboxSetup,
 };
 
 /// The version that this build speaks. It rises only when a change can't be expressed by a new field or a new

@@ -89,6 +89,22 @@ pub struct CreateContainer {
     pub stdin_once: bool,
     /// Where the output goes; without it the output is discarded.
     pub log: Option<LogTarget>,
+    /// Who makes it; without one this runtime does.
+    pub runtime: Option<ForeignRuntime>,
+}
+
+/// Another OCI runtime: a program with runc's command line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ForeignRuntime {
+    /// The program.
+    pub program: PathBuf,
+    /// Options that stand before its commands.
+    pub options: Vec<String>,
+    /// Where it keeps what it has to know of containers (`--root`).
+    pub root: PathBuf,
+    /// The container's cgroup, relative to the hierarchies' roots: where `linux.cgroupsPath` leads.
+    pub cgroup: String,
 }
 
 /// A container to be made of a checkpoint.
