@@ -11,6 +11,7 @@ use crate::container::{Container, ContainerRecord};
 use crate::error::{Error, Kind, Result};
 use crate::events::Events;
 use crate::network::PodNetwork;
+use crate::nri::Nri;
 use crate::paths::Paths;
 use crate::pod::{InFlight, Pod, PodRecord};
 use crate::proto::PodSandboxConfig;
@@ -57,6 +58,8 @@ pub struct Core {
     pub layers: LayerCounter,
     /// Users and groups of the images in use.
     pub user_dbs: UserDbCache,
+    /// Plugins that have their say about containers.
+    pub nri: Nri,
     /// URLs of exec, attach and port-forward.
     pub streaming: Streaming,
 }
@@ -103,6 +106,7 @@ impl Core {
             pod_records: RecordDir::open(&paths.pod_records())?,
             container_records: RecordDir::open(&paths.container_records())?,
             user_dbs: UserDbCache::default(),
+            nri: Nri::new(config.nri()),
             streaming: Streaming::bind(config.streaming())?,
             config,
             paths,

@@ -13,6 +13,7 @@ mod grpc;
 pub mod images;
 pub mod metrics;
 pub mod network;
+pub mod nri;
 pub mod paths;
 pub mod pod;
 pub mod proto;

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::ValidatorConfig;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
@@ -17,6 +19,7 @@ pub(super) struct RawConfig {
     pub(super) images: RawImages,
     pub(super) runtime: RawRuntime,
     pub(super) streaming: RawStreaming,
+    pub(super) nri: RawNri,
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,4 +74,17 @@ pub(super) struct RawStreaming {
     pub(super) tls_key: String,
     pub(super) idle_timeout: i64,
     pub(super) creation_timeout: i64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawNri {
+    pub(super) disable: bool,
+    pub(super) socket_path: String,
+    pub(super) plugin_path: String,
+    pub(super) plugin_config_path: String,
+    pub(super) plugin_registration_timeout: String,
+    pub(super) plugin_request_timeout: String,
+    pub(super) disable_connections: bool,
+    pub(super) default_validator: ValidatorConfig,
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::spec::{caps, rlimits};
 
 /// Longest path of a unix socket (unix(7)), in bytes.
-const SOCKET_PATH_MAX: usize = 107;
+pub(super) const SOCKET_PATH_MAX: usize = 107;
 /// Longest interface name (IFNAMSIZ without its NUL), in bytes.
 const INTERFACE_NAME_MAX: usize = 15;
 
@@ -59,6 +59,7 @@ pub(super) fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
         images: images(raw.images)?,
         runtime: runtime(raw.runtime)?,
         streaming: streaming(&raw.streaming)?,
+        nri: super::nri::resolve(raw.nri)?,
     })
 }
 
@@ -264,7 +265,7 @@ fn patterns(key: &str, patterns: Vec<String>) -> Result<Vec<String>, ConfigError
     }
 }
 
-fn absolute(key: &str, path: &str) -> Result<PathBuf, ConfigError> {
+pub(super) fn absolute(key: &str, path: &str) -> Result<PathBuf, ConfigError> {
     if Path::new(path).is_absolute() && !path.contains('\0') {
         return Ok(PathBuf::from(path));
     }

@@ -18,6 +18,7 @@ use super::{Container, ContainerRecord, ContainerState, image_volumes, undo_crea
 use crate::core::{Core, new_id};
 use crate::error::{Error, IoContext as _, Result};
 use crate::events;
+use crate::nri;
 use crate::pod::{Pod, PodRecord};
 use crate::proto::{
     ContainerConfig, ContainerEventType, CreateContainerRequest, LinuxContainerUser, NamespaceMode,
@@ -77,14 +78,17 @@ pub async fn create(core: &Arc<Core>, request: CreateContainerRequest) -> Result
         }
     };
     core.containers.insert(&container.id, Arc::clone(&container));
-    let _one_at_a_time = container.ops.lock().await;
+    let one_at_a_time = container.ops.lock().await;
     if let Err(error) = set_up(core, &pod, &container, &image).await {
         if let Err(undo) = undo_create(core, &container).await {
             tracing::warn!(container = container.id, error = %undo, "a creation that failed is not undone yet");
         }
         return Err(error);
     }
+    // Plugins that hear of it now may want to do something with it.
+    drop(one_at_a_time);
     events::of_container(core, ContainerEventType::ContainerCreatedEvent, &container);
+    nri::post_create(core, &container).await;
     Ok(container.id.clone())
 }
 
@@ -165,7 +169,17 @@ async fn set_up(
         Arc::clone(container),
         Arc::clone(image),
     );
-    let create = blocking("preparing a container", move || prepare(&at, &of, &what, &from)).await?;
+    let mut made = blocking("translating a container", move || {
+        translate(&at, &of.cell.get(), &what.cell.get(), &from)
+    })
+    .await?;
+    let rest = nri::create_container(core, container, &mut made).await?;
+    let (at, of, what) = (Arc::clone(core), Arc::clone(pod), Arc::clone(container));
+    let create = blocking("preparing a container", move || {
+        carry_out(&mut made, rest)?;
+        prepare(&at, &of, &what, &made)
+    })
+    .await?;
     let pid = pod.live_monitor()?.create(create).await?;
     container.cell.update(|record| {
         record.pid = pid;
@@ -176,11 +190,15 @@ async fn set_up(
 }
 
 /// Everything up to the monitor: files, spec and filter. Blocking.
-fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) -> Result<CreateContainer> {
+fn prepare(
+    core: &Core,
+    pod: &Pod,
+    container: &Arc<Container>,
+    made: &ContainerSpec,
+) -> Result<CreateContainer> {
     let record = container.cell.get();
     let ids = pod.cell.get().user_ids();
-    let made = translate(core, &pod.cell.get(), &record, image)?;
-    let seccomp_filter = seccomp_filter(core, &made)?;
+    let seccomp_filter = seccomp_filter(core, made)?;
     // The cgroup is known from here on, so that it can be removed whatever happens next.
     container.cell.update(|record| {
         record.cgroup.clone_from(&made.cgroup);
@@ -190,7 +208,7 @@ fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) ->
         record.seccomp_filter.clone_from(&seccomp_filter);
         Ok(())
     })?;
-    relabel(&made)?;
+    relabel(made)?;
     let snapshot = core.images.snapshot(&record.id, &record.image_id)?;
     if ids.are_mapped() {
         shift_owner(&snapshot.upper, ids)?;
@@ -213,6 +231,13 @@ fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, image: &Image) ->
         stdin_once: record.config.stdin_once,
         log: log_target(core, &record),
     })
+}
+
+/// What plugins want and what has to be looked up for it.
+fn carry_out(made: &mut ContainerSpec, rest: nri::Rest) -> Result<()> {
+    let _ = made;
+    rest.refuse()?;
+    Ok(())
 }
 
 /// Volumes that the container is to reach get its label.
@@ -335,6 +360,15 @@ fn is_absent(errno: nix::errno::Errno) -> bool {
 
 /// The container's compiled filter, if it has one. Compiled once for all containers of the same profile.
 fn seccomp_filter(core: &Core, made: &ContainerSpec) -> Result<Option<PathBuf>> {
+    // A plugin's goes before that of the configuration.
+    let given = made
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().as_ref());
+    if let Some(profile) = given {
+        return Ok(Some(seccomp::compile(profile, &core.paths.seccomp_cache())?));
+    }
     let profile = match &made.seccomp {
         Seccomp::Unconfined => return Ok(None),
         Seccomp::RuntimeDefault => {

@@ -10,6 +10,7 @@ use pintle_runtime::protocol::{IdMapping, NamespaceKind, SandboxSetup};
 use super::{Pod, PodNetworkRecord, PodState, events, files};
 use crate::core::Core;
 use crate::error::{IoContext as _, Result};
+use crate::nri;
 use crate::spec::sandbox::{self, SandboxPlan};
 use crate::task::blocking;
 
@@ -27,6 +28,7 @@ pub(super) async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     files?;
     monitor?;
     let ips = attach_network(core, pod).await?;
+    nri::run_pod(core, pod, &ips).await?;
     pod.cell.update(|record| {
         record.ips = ips;
         record.enter(PodState::Ready)
