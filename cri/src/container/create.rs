@@ -13,6 +13,7 @@ use pintle_images::Image;
 use pintle_runtime::protocol::{CreateContainer, LogTarget, Overlay};
 use pintle_runtime::rootfs::{detached_overlay, read_in_root};
 use pintle_runtime::seccomp;
+use tokio::runtime::Handle;
 
 use super::{Container, ContainerRecord, ContainerState, image_volumes, undo_create, unique_name, volumes};
 use crate::core::{Core, new_id};
@@ -85,9 +86,9 @@ pub async fn create(core: &Arc<Core>, request: CreateContainerRequest) -> Result
         }
         return Err(error);
     }
+    events::of_container(core, ContainerEventType::ContainerCreatedEvent, &container);
     // Plugins that hear of it now may want to do something with it.
     drop(one_at_a_time);
-    events::of_container(core, ContainerEventType::ContainerCreatedEvent, &container);
     nri::post_create(core, &container).await;
     Ok(container.id.clone())
 }
@@ -169,17 +170,7 @@ async fn set_up(
         Arc::clone(container),
         Arc::clone(image),
     );
-    let mut made = blocking("translating a container", move || {
-        translate(&at, &of.cell.get(), &what.cell.get(), &from)
-    })
-    .await?;
-    let rest = nri::create_container(core, container, &mut made).await?;
-    let (at, of, what) = (Arc::clone(core), Arc::clone(pod), Arc::clone(container));
-    let create = blocking("preparing a container", move || {
-        carry_out(&mut made, rest)?;
-        prepare(&at, &of, &what, &made)
-    })
-    .await?;
+    let create = blocking("preparing a container", move || prepare(&at, &of, &what, &from)).await?;
     let pid = pod.live_monitor()?.create(create).await?;
     container.cell.update(|record| {
         record.pid = pid;
@@ -191,14 +182,18 @@ async fn set_up(
 
 /// Everything up to the monitor: files, spec and filter. Blocking.
 fn prepare(
-    core: &Core,
+    core: &Arc<Core>,
     pod: &Pod,
     container: &Arc<Container>,
-    made: &ContainerSpec,
+    image: &Image,
 ) -> Result<CreateContainer> {
     let record = container.cell.get();
     let ids = pod.cell.get().user_ids();
-    let seccomp_filter = seccomp_filter(core, made)?;
+    let mut made = translate(core, &pod.cell.get(), &record, image)?;
+    // This thread may wait for plugins: it is one of those that may, and their time is limited.
+    let rest = Handle::current().block_on(nri::create_container(core, container, &mut made))?;
+    rest.refuse()?;
+    let seccomp_filter = seccomp_filter(core, &made)?;
     // The cgroup is known from here on, so that it can be removed whatever happens next.
     container.cell.update(|record| {
         record.cgroup.clone_from(&made.cgroup);
@@ -208,7 +203,7 @@ fn prepare(
         record.seccomp_filter.clone_from(&seccomp_filter);
         Ok(())
     })?;
-    relabel(made)?;
+    relabel(&made)?;
     let snapshot = core.images.snapshot(&record.id, &record.image_id)?;
     if ids.are_mapped() {
         shift_owner(&snapshot.upper, ids)?;
@@ -231,13 +226,6 @@ fn prepare(
         stdin_once: record.config.stdin_once,
         log: log_target(core, &record),
     })
-}
-
-/// What plugins want and what has to be looked up for it.
-fn carry_out(made: &mut ContainerSpec, rest: nri::Rest) -> Result<()> {
-    let _ = made;
-    rest.refuse()?;
-    Ok(())
 }
 
 /// Volumes that the container is to reach get its label.

@@ -83,10 +83,10 @@ impl NriError {
     }
 
     /// An [`NriError::Join`].
-    pub(super) fn join(plugin: &str, reason: impl ToString) -> Self {
+    pub(super) fn join(plugin: &str, reason: impl Into<String>) -> Self {
         Self::Join {
             plugin: plugin.to_owned(),
-            reason: reason.to_string(),
+            reason: reason.into(),
         }
     }
 }

@@ -111,7 +111,7 @@ async fn gather(core: &Arc<Core>, plugin: &Arc<Plugin>) -> Result<Gathered, NriE
         Ok::<_, crate::error::Error>(describe(&at, &pods, &containers))
     })
     .await
-    .map_err(|error| NriError::join(&plugin.name, error))
+    .map_err(|error| NriError::join(&plugin.name, error.to_string()))
 }
 
 async fn is_made(core: &Core, pod: &Pod) -> bool {

@@ -42,7 +42,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-pub(crate) use apply::Rest;
 pub use error::NriError;
 pub(crate) use events::{
     create_container, post_create, post_start, post_update, post_update_pod, remove_container, remove_pod,
@@ -122,7 +121,8 @@ pub async fn stop(core: &Core) {
         return;
     };
     let mut told = tokio::task::JoinSet::new();
-    for plugin in set.plugins.iter().cloned() {
+    for plugin in &set.plugins {
+        let plugin = Arc::clone(plugin);
         told.spawn(async move { plugin.shut_down(LAST_WORDS).await });
     }
     while told.join_next().await.is_some() {}

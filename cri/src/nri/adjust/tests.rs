@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::proto::nri::{
-    CdiDevice, Hook, KeyValue, LinuxCpu, LinuxDevice, LinuxMemory, LinuxNamespace, Mount, OptionalInt,
-    OptionalInt64, OptionalString, OptionalUInt64, PosixRlimit,
+    CdiDevice, Hook, HugepageLimit, KeyValue, LinuxCpu, LinuxDevice, LinuxIoPriority, LinuxMemory,
+    LinuxMemoryPolicy, LinuxNamespace, LinuxNetDevice, LinuxPids, LinuxScheduler, LinuxSeccomp, Mount,
+    OptionalInt, OptionalInt64, OptionalString, OptionalUInt64, PosixRlimit,
 };
 
 fn container() -> Container {
@@ -59,151 +60,124 @@ fn update(id: &str, limits: LinuxResources, ignore_failure: bool) -> ContainerUp
     }
 }
 
+/// A field's name in messages, and an adjustment that sets it.
+type Wish = (&'static str, ContainerAdjustment);
+
 /// Every field that one plugin alone may set, set.
-fn everything() -> Vec<(&'static str, ContainerAdjustment)> {
-    let plain = ContainerAdjustment::default;
-    let of = |change: fn(&mut LinuxContainerAdjustment)| {
-        let mut wanted = LinuxContainerAdjustment::default();
+fn everything() -> Vec<Wish> {
+    [of_container(), of_linux(), of_limits()].concat()
+}
+
+fn of_container() -> Vec<Wish> {
+    let plain = |name, change: fn(&mut ContainerAdjustment)| {
+        let mut wanted = ContainerAdjustment::default();
         change(&mut wanted);
-        linux(wanted)
-    };
-    let limits = |change: fn(&mut LinuxResources)| {
-        let mut limits = LinuxResources::default();
-        change(&mut limits);
-        linux(LinuxContainerAdjustment {
-            resources: Some(limits),
-            ..LinuxContainerAdjustment::default()
-        })
+        (name, wanted)
     };
     vec![
+        plain("Annotations \"k\"", |a| {
+            a.annotations = BTreeMap::from([("k".into(), "v".into())]);
+        }),
+        plain("Mounts \"/m\"", |a| a.mounts = vec![mount("/m")]),
+        plain("Env \"K\"", |a| a.env = vec![variable("K", "v")]),
+        plain("Args", |a| a.args = vec!["x".into()]),
+        plain("Rlimits \"RLIMIT_CORE\"", |a| {
+            let r#type = "RLIMIT_CORE".into();
+            a.rlimits = vec![PosixRlimit {
+                r#type,
+                hard: 1,
+                soft: 1,
+            }];
+        }),
+        plain("CdiDevices \"a/b=c\"", |a| {
+            let name = "a/b=c".into();
+            a.cdi_devices = vec![CdiDevice { name }];
+        }),
+    ]
+}
+
+fn of_linux() -> Vec<Wish> {
+    let of = |name, change: fn(&mut LinuxContainerAdjustment)| {
+        let mut wanted = LinuxContainerAdjustment::default();
+        change(&mut wanted);
+        (name, linux(wanted))
+    };
+    vec![
+        of("Devices \"/dev/x\"", |l| {
+            let path = "/dev/x".into();
+            l.devices = vec![LinuxDevice {
+                path,
+                ..LinuxDevice::default()
+            }];
+        }),
+        of("Namespace \"uts\"", |l| {
+            let (r#type, path) = ("uts".into(), String::new());
+            l.namespaces = vec![LinuxNamespace { r#type, path }];
+        }),
+        of("Sysctl \"net.x\"", |l| {
+            drop(l.sysctl.insert("net.x".into(), "1".into()));
+        }),
+        of("LinuxNetDevices \"eth7\"", |l| {
+            drop(l.net_devices.insert("eth7".into(), LinuxNetDevice::default()));
+        }),
+        of("CgroupsPath", |l| l.cgroups_path = "/x".into()),
+        of("OomScoreAdj", |l| {
+            l.oom_score_adj = Some(OptionalInt { value: 1 });
+        }),
+        of("IoPriority", |l| l.io_priority = Some(LinuxIoPriority::default())),
+        of("SeccompPolicy", |l| {
+            l.seccomp_policy = Some(LinuxSeccomp::default());
+        }),
+        of("LinuxSched", |l| l.scheduler = Some(LinuxScheduler::default())),
+        of("MemoryPolicy", |l| {
+            l.memory_policy = Some(LinuxMemoryPolicy::default());
+        }),
+        of("RdtClosID", |l| {
+            let clos_id = Some(OptionalString { value: "x".into() });
+            l.rdt = Some(LinuxRdt {
+                clos_id,
+                ..LinuxRdt::default()
+            });
+        }),
+    ]
+}
+
+fn of_limits() -> Vec<Wish> {
+    let of = |name, change: fn(&mut LinuxResources)| {
+        let mut limits = LinuxResources::default();
+        change(&mut limits);
+        let resources = Some(limits);
         (
-            "Annotations \"k\"",
-            ContainerAdjustment {
-                annotations: BTreeMap::from([("k".into(), "v".into())]),
-                ..plain()
-            },
-        ),
-        (
-            "Mounts \"/m\"",
-            ContainerAdjustment {
-                mounts: vec![mount("/m")],
-                ..plain()
-            },
-        ),
-        (
-            "Env \"K\"",
-            ContainerAdjustment {
-                env: vec![variable("K", "v")],
-                ..plain()
-            },
-        ),
-        (
-            "Args",
-            ContainerAdjustment {
-                args: vec!["x".into()],
-                ..plain()
-            },
-        ),
-        (
-            "Rlimits \"RLIMIT_CORE\"",
-            ContainerAdjustment {
-                rlimits: vec![PosixRlimit {
-                    r#type: "RLIMIT_CORE".into(),
-                    hard: 1,
-                    soft: 1,
-                }],
-                ..plain()
-            },
-        ),
-        (
-            "CdiDevices \"a/b=c\"",
-            ContainerAdjustment {
-                cdi_devices: vec![CdiDevice { name: "a/b=c".into() }],
-                ..plain()
-            },
-        ),
-        (
-            "Devices \"/dev/x\"",
-            of(|l| {
-                l.devices.push(LinuxDevice {
-                    path: "/dev/x".into(),
-                    ..LinuxDevice::default()
-                })
+            name,
+            linux(LinuxContainerAdjustment {
+                resources,
+                ..LinuxContainerAdjustment::default()
             }),
-        ),
-        (
-            "Namespace \"uts\"",
-            of(|l| {
-                l.namespaces.push(LinuxNamespace {
-                    r#type: "uts".into(),
-                    path: String::new(),
-                })
-            }),
-        ),
-        (
-            "Sysctl \"net.x\"",
-            of(|l| drop(l.sysctl.insert("net.x".into(), "1".into()))),
-        ),
-        (
-            "LinuxNetDevices \"eth7\"",
-            of(|l| drop(l.net_devices.insert("eth7".into(), Default::default()))),
-        ),
-        ("CgroupsPath", of(|l| l.cgroups_path = "/x".into())),
-        (
-            "OomScoreAdj",
-            of(|l| l.oom_score_adj = Some(OptionalInt { value: 1 })),
-        ),
-        ("IoPriority", of(|l| l.io_priority = Some(Default::default()))),
-        (
-            "SeccompPolicy",
-            of(|l| l.seccomp_policy = Some(Default::default())),
-        ),
-        ("LinuxSched", of(|l| l.scheduler = Some(Default::default()))),
-        ("MemoryPolicy", of(|l| l.memory_policy = Some(Default::default()))),
-        (
-            "RdtClosID",
-            of(|l| {
-                l.rdt = Some(LinuxRdt {
-                    clos_id: Some(OptionalString { value: "x".into() }),
-                    ..Default::default()
-                })
-            }),
-        ),
-        ("CPUShares", limits(|l| *l = shares(2))),
-        (
-            "MemLimit",
-            limits(|l| {
-                l.memory = Some(LinuxMemory {
-                    limit: Some(OptionalInt64 { value: 1 }),
-                    ..Default::default()
-                })
-            }),
-        ),
-        (
-            "PidsLimit",
-            limits(|l| l.pids = Some(crate::proto::nri::LinuxPids { limit: 5 })),
-        ),
-        (
-            "HugepageLimits \"2MB\"",
-            limits(|l| {
-                l.hugepage_limits.push(crate::proto::nri::HugepageLimit {
-                    page_size: "2MB".into(),
-                    limit: 1,
-                })
-            }),
-        ),
-        (
-            "CgroupsUnified \"memory.high\"",
-            limits(|l| drop(l.unified.insert("memory.high".into(), "1".into()))),
-        ),
-        (
-            "BlockioClass",
-            limits(|l| l.blockio_class = Some(OptionalString { value: "x".into() })),
-        ),
-        (
-            "RdtClass",
-            limits(|l| l.rdt_class = Some(OptionalString { value: "x".into() })),
-        ),
+        )
+    };
+    vec![
+        of("CPUShares", |l| *l = shares(2)),
+        of("MemLimit", |l| {
+            let limit = Some(OptionalInt64 { value: 1 });
+            l.memory = Some(LinuxMemory {
+                limit,
+                ..LinuxMemory::default()
+            });
+        }),
+        of("PidsLimit", |l| l.pids = Some(LinuxPids { limit: 5 })),
+        of("HugepageLimits \"2MB\"", |l| {
+            let page_size = "2MB".into();
+            l.hugepage_limits = vec![HugepageLimit { page_size, limit: 1 }];
+        }),
+        of("CgroupsUnified \"memory.high\"", |l| {
+            drop(l.unified.insert("memory.high".into(), "1".into()));
+        }),
+        of("BlockioClass", |l| {
+            l.blockio_class = Some(OptionalString { value: "x".into() });
+        }),
+        of("RdtClass", |l| {
+            l.rdt_class = Some(OptionalString { value: "x".into() });
+        }),
     ]
 }
 
@@ -330,7 +304,7 @@ fn updates_of_others_merge_and_conflict_alike() {
         .update("10-a", vec![update("c2", shares(2), false)], true)
         .unwrap();
     let pids = LinuxResources {
-        pids: Some(crate::proto::nri::LinuxPids { limit: 7 }),
+        pids: Some(LinuxPids { limit: 7 }),
         ..LinuxResources::default()
     };
     merge

@@ -321,20 +321,20 @@ fn what_can_not_be_is_refused() {
             l.namespaces = vec![LinuxNamespace {
                 r#type: "fish".into(),
                 path: String::new(),
-            }]
+            }];
         }),
         linux(|l| {
             l.seccomp_policy = Some(LinuxSeccomp {
                 default_action: "ALLOW".into(),
                 ..LinuxSeccomp::default()
-            })
+            });
         }),
         linux(|l| {
             l.devices = vec![LinuxDevice {
                 path: "/dev/x".into(),
                 r#type: "z".into(),
                 ..LinuxDevice::default()
-            }]
+            }];
         }),
         linux(|l| drop(l.net_devices.insert("a/b".into(), Default::default()))),
     ] {
