@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -96,6 +97,26 @@ pub fn memory(pid: i32) -> Result<(u64, u64)> {
             .unwrap_or(0)
     };
     Ok((value("Private_Dirty:"), value("Pss:")))
+}
+
+/// Processor time that a process has taken so far, user and system; to the nanosecond (`schedstat`, proc(5)) of each thread
+/// that still lives.
+pub fn cpu_time(pid: i32) -> Result<Duration> {
+    let mut total = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("threads of {pid}"))? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        let nanoseconds = text.split_whitespace().next().unwrap_or_default();
+        total += Duration::from_nanos(nanoseconds.parse().context("schedstat")?);
+    }
+    Ok(total)
+}
+
+/// What the kernel could give to a new process without swapping, in KiB (`MemAvailable`, proc(5)).
+pub fn memory_available() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+        .context("no MemAvailable in /proc/meminfo")
 }
 
 /// The mounted cgroup hierarchies: one on a v2 host, one per controller (and perhaps a cgroup2) on v1.

@@ -16,7 +16,7 @@ use nix::unistd::Uid;
 
 use crate::{host, sweep};
 
-/// How many tests can run at once on one machine; bounded by the third byte of the subnet.
+/// How many tests can run at once on one machine; bounded by the second byte of the subnet.
 pub const SLOTS: u8 = 200;
 
 /// Where the locks lie, and the folders of all slots unless they are told otherwise. Bridges, cgroups and state folders are
@@ -96,14 +96,14 @@ impl Slot {
         format!("ptest{}", self.number)
     }
 
-    /// The pods' addresses: a /24.
+    /// The pods' addresses: a /22, room for a thousand pods.
     pub fn subnet(&self) -> String {
-        format!("{}0/24", self.subnet_prefix())
+        format!("{}0.0/22", self.subnet_prefix())
     }
 
     /// The text every address of the subnet begins with.
     pub fn subnet_prefix(&self) -> String {
-        format!("10.213.{}.", self.number)
+        format!("10.{}.", u8::MAX - self.number)
     }
 
     /// The cgroup above everything that the test starts; made by the slot as a kubelet makes a pod's.

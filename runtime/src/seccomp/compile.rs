@@ -1,7 +1,7 @@
 //! From a profile of the specification to a cBPF program, by libseccomp, kept on disk by the profile's content.
 
 use std::fs::{self, File};
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use libseccomp::{
@@ -17,10 +17,11 @@ use sha2::{Digest, Sha256};
 
 use super::filter::{Filter, HEADER, MAGIC};
 use super::newer;
+use super::shrink::shrink;
 use crate::error::{Context, Error, Result};
 
 /// Raised when this file translates a profile differently than before.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// seccomp_data.h: the number of arguments of a system call.
 const MAX_ARGS: u32 = 6;
@@ -60,10 +61,20 @@ fn write_to(profile: &LinuxSeccomp, file: &mut File) -> Result<()> {
     start.extend(MAGIC);
     start.extend(flags(profile)?.to_le_bytes());
     start.resize(HEADER, 0);
-    let (context, prologue) = translate(profile)?;
-    start.extend(prologue);
-    file.write_all(&start).call("write seccomp filter")?;
-    context.export_bpf(file).map_err(|e| failed("export filter", &e))
+    start.extend(shrink(&program(profile)?));
+    file.write_all(&start).call("write seccomp filter")
+}
+
+/// The program as libseccomp makes it, with what goes before it.
+pub(super) fn program(profile: &LinuxSeccomp) -> Result<Vec<u8>> {
+    let (context, mut program) = translate(profile)?;
+    let mut file = File::from(memfd_create("seccomp", MFdFlags::MFD_CLOEXEC).call("memfd_create")?);
+    context
+        .export_bpf(&mut file)
+        .map_err(|e| failed("export filter", &e))?;
+    file.rewind().call("rewind seccomp filter")?;
+    file.read_to_end(&mut program).call("read seccomp filter")?;
+    Ok(program)
 }
 
 /// Whether some calls are decided by a listener.

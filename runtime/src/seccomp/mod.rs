@@ -9,6 +9,8 @@ mod profile;
 
 #[cfg(feature = "seccomp-compile")]
 mod raw;
+#[cfg(feature = "seccomp-compile")]
+mod shrink;
 
 #[cfg(feature = "seccomp-compile")]
 pub use compile::compile;

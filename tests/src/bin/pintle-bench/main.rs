@@ -3,6 +3,7 @@
 //! All daemons run at once and take turns call by call, so that the machine's noise falls on all alike. Each is
 //! measured over one gRPC connection that stays open. `hack/bench` builds and calls it.
 
+mod crowd;
 mod machine;
 mod measure;
 mod memory;
@@ -22,10 +23,15 @@ struct Options {
     rounds: usize,
     out: Option<PathBuf>,
     kinds: Vec<Kind>,
+    /// How many idle pods there are while calls are measured, one size after the other.
+    crowds: Vec<usize>,
 }
 
-const USAGE: &str =
-    "usage: pintle-bench [--rounds N] [--out FILE] [--only pintle|containerd-runc|containerd-crun]...";
+/// Pintle with the others' network.
+const WITH_CNI: &str = "Pintle, CNI programs";
+
+const USAGE: &str = "usage: pintle-bench [--rounds N] [--out FILE] [--only pintle|containerd-runc|containerd-crun]... \
+     [--crowds N,N,...]";
 
 fn main() -> Result<()> {
     let options = parse(std::env::args().skip(1))?;
@@ -45,6 +51,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
         rounds: 50,
         out: None,
         kinds: Vec::new(),
+        crowds: vec![10, 100, 500],
     };
     while let Some(argument) = arguments.next() {
         let value = arguments
@@ -56,6 +63,14 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
             ("--only", "pintle") => options.kinds.push(Kind::Pintle),
             ("--only", "containerd-runc") => options.kinds.push(Kind::ContainerdRunc),
             ("--only", "containerd-crun") => options.kinds.push(Kind::ContainerdCrun),
+            ("--crowds", _) => {
+                let sizes = value.split(',').map(str::parse).collect::<Result<_, _>>();
+                options.crowds = sizes.with_context(|| format!("--crowds {value}"))?;
+                anyhow::ensure!(
+                    options.crowds.is_sorted(),
+                    "--crowds {value}: from small to large"
+                );
+            }
             _ => anyhow::bail!("{argument} {value}\n{USAGE}"),
         }
     }
@@ -73,7 +88,7 @@ async fn targets(kinds: &[Kind]) -> Result<Vec<Target>> {
         targets.push(Target::new(kind.name(), World::new(plain.clone()).await?).await?);
         if *kind == Kind::Pintle {
             let with_cni = Setup { cni: true, ..plain };
-            targets.push(Target::new("Pintle, CNI programs", World::new(with_cni).await?).await?);
+            targets.push(Target::new(WITH_CNI, World::new(with_cni).await?).await?);
         }
     }
     Ok(targets)
@@ -98,9 +113,11 @@ async fn run(options: &Options) -> Result<String> {
     }
     eprintln!();
     for target in &mut targets {
-        eprintln!("throughput and memory: {}", target.name);
+        eprintln!("throughput: {}", target.name);
         target.throughput().await.with_context(|| target.name.clone())?;
-        target.memory().await.with_context(|| target.name.clone())?;
     }
+    // What the network costs is shown already: the programs would only hide the rest.
+    let mut crowded: Vec<&mut Target> = targets.iter_mut().filter(|t| t.name != WITH_CNI).collect();
+    crowd::measure(&mut crowded, &options.crowds).await?;
     report::markdown(&targets, options.rounds)
 }

@@ -9,7 +9,7 @@ use pintle_tests::pod;
 use pintle_tests::world::World;
 use tokio::task::JoinSet;
 
-use crate::memory::{self, Memory};
+use crate::crowd::Crowd;
 use crate::samples::Samples;
 
 pub(crate) const RUN_HOST: &str = "RunPodSandbox, host network";
@@ -31,9 +31,6 @@ pub(crate) const ROWS: [&str; 10] = [
 /// Calls under way at once while throughput is measured.
 pub(crate) const AT_ONCE: usize = 8;
 
-/// Idle pods while memory is measured.
-pub(crate) const IDLE_PODS: usize = 20;
-
 /// A signal that comes before PID 1 has set up a handler is lost; also, let the machine come to rest.
 const BREATH: Duration = Duration::from_millis(10);
 
@@ -45,8 +42,11 @@ pub(crate) struct Target {
     pub(crate) execs_per_second: f64,
     /// Pods with a container a second, up and down, eight at once.
     pub(crate) pods_per_second: f64,
-    pub(crate) memory: Memory,
-    world: World,
+    /// What was measured in crowds, in the order of their sizes.
+    pub(crate) crowds: Vec<Crowd>,
+    /// The idle pods that are there.
+    pub(crate) crowd: Vec<String>,
+    pub(crate) world: World,
     image: String,
     serial: usize,
 }
@@ -60,7 +60,8 @@ impl Target {
             samples: Samples::default(),
             execs_per_second: 0.0,
             pods_per_second: 0.0,
-            memory: Memory::default(),
+            crowds: Vec::new(),
+            crowd: Vec::new(),
             world,
             image,
             serial: 0,
@@ -72,12 +73,12 @@ impl Target {
         self.samples.clear();
     }
 
-    fn pod(&mut self) -> PodSandboxConfig {
+    pub(crate) fn pod(&mut self) -> PodSandboxConfig {
         self.serial += 1;
         pod::pod(&self.world.slot, &format!("bench-{}", self.serial))
     }
 
-    fn container(&self) -> ContainerConfig {
+    pub(crate) fn container(&self) -> ContainerConfig {
         pod::container("bench", &self.image, &["sleep", "86400"])
     }
 
@@ -91,8 +92,8 @@ impl Target {
     async fn host_network(&mut self) -> Result<()> {
         let config = pod::on_host_network(self.pod());
         let cri = self.world.cri.clone();
-        let id = self.time(RUN_HOST, cri.run_pod(&config)).await?;
-        self.time(STOP_HOST, cri.stop_pod(&id)).await?;
+        let id = self.samples.time(RUN_HOST, cri.run_pod(&config)).await?;
+        self.samples.time(STOP_HOST, cri.stop_pod(&id)).await?;
         cri.remove_pod(&id).await?;
         Ok(())
     }
@@ -100,42 +101,32 @@ impl Target {
     async fn step_by_step(&mut self) -> Result<()> {
         let (config, container) = (self.pod(), self.container());
         let cri = self.world.cri.clone();
-        let id = self.time(RUN_NET, cri.run_pod(&config)).await?;
+        let id = self.samples.time(RUN_NET, cri.run_pod(&config)).await?;
         let created = self
+            .samples
             .time(START, create_and_start(&cri, &id, &config, &container))
             .await?;
         tokio::time::sleep(BREATH).await;
         for _ in 0..5 {
             let answer = self
+                .samples
                 .time(EXEC, cri.exec(&created, &["echo", "hello"], 60))
                 .await?;
             anyhow::ensure!(answer.stdout == b"hello\n", "{answer:?}");
         }
-        self.time(KILL, cri.stop(&created, 0)).await?;
+        self.samples.time(KILL, cri.stop(&created, 0)).await?;
         cri.remove(&created).await?;
-        self.time(STOP_NET, cri.stop_pod(&id)).await?;
-        self.time(REMOVE, cri.remove_pod(&id)).await?;
+        self.samples.time(STOP_NET, cri.stop_pod(&id)).await?;
+        self.samples.time(REMOVE, cri.remove_pod(&id)).await?;
         Ok(())
     }
 
     async fn up_and_down(&mut self) -> Result<()> {
         let (config, container) = (self.pod(), self.container());
         let cri = self.world.cri.clone();
-        let id = self.time(UP, up(&cri, &config, &container)).await?;
+        let id = self.samples.time(UP, up(&cri, &config, &container)).await?;
         tokio::time::sleep(BREATH).await;
-        self.time(DOWN, down(&cri, &id)).await
-    }
-
-    async fn time<T, E>(&mut self, what: &'static str, call: impl Future<Output = Result<T, E>>) -> Result<T>
-    where
-        Result<T, E>: Context<T, E>,
-    {
-        let start = Instant::now();
-        let answer = call.await;
-        let took = start.elapsed();
-        let answer = answer.context(what)?;
-        self.samples.add(what, took);
-        Ok(answer)
+        self.samples.time(DOWN, down(&cri, &id)).await
     }
 
     /// Execs and pods, [`AT_ONCE`] at once.
@@ -162,22 +153,6 @@ impl Target {
         .await?;
         Ok(())
     }
-
-    /// Memory with idle pods.
-    pub(crate) async fn memory(&mut self) -> Result<()> {
-        let cri = self.world.cri.clone();
-        let mut pods = Vec::new();
-        for _ in 0..IDLE_PODS {
-            let (config, container) = (self.pod(), self.container());
-            pods.push(up(&cri, &config, &container).await?);
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        self.memory = memory::of(&self.world.slot, self.world.server.pid()?, IDLE_PODS)?;
-        for id in pods {
-            down(&cri, &id).await?;
-        }
-        Ok(())
-    }
 }
 
 async fn create_and_start(
@@ -191,19 +166,19 @@ async fn create_and_start(
     Ok(id)
 }
 
-async fn up(cri: &Cri, config: &PodSandboxConfig, container: &ContainerConfig) -> Result<String> {
+pub(crate) async fn up(cri: &Cri, config: &PodSandboxConfig, container: &ContainerConfig) -> Result<String> {
     let id = cri.run_pod(config).await.context("RunPodSandbox")?;
     create_and_start(cri, &id, config, container).await?;
     Ok(id)
 }
 
-async fn down(cri: &Cri, id: &str) -> Result<()> {
+pub(crate) async fn down(cri: &Cri, id: &str) -> Result<()> {
     cri.stop_pod(id).await.context("StopPodSandbox")?;
     cri.remove_pod(id).await.context("RemovePodSandbox")
 }
 
 /// How many pieces of work get done a second, [`AT_ONCE`] at once.
-async fn rate<F>(total: usize, work: impl Fn(usize) -> F) -> Result<f64>
+pub(crate) async fn rate<F>(total: usize, work: impl Fn(usize) -> F) -> Result<f64>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {

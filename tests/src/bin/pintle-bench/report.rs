@@ -4,8 +4,10 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
+use crate::crowd::{self, Crowd};
 use crate::machine;
-use crate::measure::{AT_ONCE, EXEC, IDLE_PODS, ROWS, Target};
+use crate::measure::{AT_ONCE, EXEC, ROWS, Target};
+use crate::samples::Samples;
 
 const HEAD: &str = "\
 # Benchmarks
@@ -34,11 +36,7 @@ pub(crate) fn markdown(targets: &[Target], rounds: usize) -> Result<String> {
     )?;
     header(&mut text, targets)?;
     for row in ROWS {
-        line(&mut text, row, targets, |target| {
-            target.samples.summary(row).map_or("–".to_owned(), |s| {
-                format!("{} / {}", short(s.median), short(s.p99))
-            })
-        })?;
+        line(&mut text, row, targets, |target| latency(&target.samples, row))?;
     }
     writeln!(text, "\n## Throughput, {AT_ONCE} at once, per second\n")?;
     header(&mut text, targets)?;
@@ -48,24 +46,59 @@ pub(crate) fn markdown(targets: &[Target], rounds: usize) -> Result<String> {
     line(&mut text, "pods with one container, up and down", targets, |t| {
         short(t.pods_per_second)
     })?;
-    writeln!(text, "\n## Memory with {IDLE_PODS} idle pods, in KiB\n")?;
-    header(&mut text, targets)?;
-    line(&mut text, "monitor or shim, private (dirty)", targets, |t| {
-        t.memory.monitor_private.to_string()
-    })?;
-    line(&mut text, "monitor or shim, proportional", targets, |t| {
-        t.memory.monitor_pss.to_string()
-    })?;
-    line(
-        &mut text,
-        "a pod besides its container, proportional",
-        targets,
-        |t| t.memory.pod_pss.to_string(),
-    )?;
-    line(&mut text, "daemon, proportional", targets, |t| {
-        t.memory.daemon_pss.to_string()
-    })?;
+    crowds(&mut text, targets)?;
     Ok(text)
+}
+
+/// One table for each size; who has no crowd is left out.
+fn crowds(text: &mut String, targets: &[Target]) -> Result<()> {
+    let sizes = targets.first().map_or(&[][..], |target| &target.crowds);
+    for (index, size) in sizes.iter().map(|crowd| crowd.pods).enumerate() {
+        writeln!(
+            text,
+            "\n## With {size} idle pods: latency as above, memory in KiB, processor time in % of a core\n"
+        )?;
+        let with: Vec<(&str, &Crowd)> = targets
+            .iter()
+            .filter_map(|t| Some((t.name.as_str(), t.crowds.get(index)?)))
+            .collect();
+        let mut line = |title: &str, cell: &dyn Fn(&str, &Crowd) -> String| {
+            let cells: String = with
+                .iter()
+                .map(|(name, crowd)| format!(" {} |", cell(name, crowd)))
+                .collect();
+            writeln!(text, "| {title} |{cells}")
+        };
+        line("", &|name, _| name.to_owned())?;
+        line("---", &|_, _| "---:".to_owned())?;
+        for row in crowd::ROWS {
+            line(row, &|_, crowd| latency(&crowd.samples, row))?;
+        }
+        line("monitor or shim, private (dirty)", &|_, c| {
+            c.memory.monitor_private.to_string()
+        })?;
+        line("monitor or shim, proportional", &|_, c| {
+            c.memory.monitor_pss.to_string()
+        })?;
+        line("a pod besides its container, proportional", &|_, c| {
+            c.memory.pod_pss.to_string()
+        })?;
+        line("a pod, what the whole node has less", &|_, c| {
+            c.node_per_pod.to_string()
+        })?;
+        line("daemon, proportional", &|_, c| c.memory.daemon_pss.to_string())?;
+        line("processor time while nobody asks", &|_, c| {
+            format!("{:.2}", c.idle_cpu)
+        })?;
+    }
+    Ok(())
+}
+
+/// Median and 99th percentile.
+fn latency(samples: &Samples, row: &str) -> String {
+    samples.summary(row).map_or("–".to_owned(), |s| {
+        format!("{} / {}", short(s.median), short(s.p99))
+    })
 }
 
 fn header(text: &mut String, targets: &[Target]) -> std::fmt::Result {
@@ -88,7 +121,9 @@ fn line(
 
 /// Two digits that count, or whole numbers from 10 on.
 fn short(value: f64) -> String {
-    if value < 10.0 {
+    if value < 1.0 {
+        format!("{value:.2}")
+    } else if value < 10.0 {
         format!("{value:.1}")
     } else {
         format!("{value:.0}")

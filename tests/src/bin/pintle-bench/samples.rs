@@ -1,7 +1,9 @@
 //! Durations collected under a name, and what is told of them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
 
 /// Samples by what was measured.
 #[derive(Debug, Default)]
@@ -24,6 +26,23 @@ impl Samples {
     /// Adds one.
     pub(crate) fn add(&mut self, what: &'static str, duration: Duration) {
         self.all.entry(what).or_default().push(duration);
+    }
+
+    /// Adds how long a call took that succeeded.
+    pub(crate) async fn time<T, E>(
+        &mut self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T>
+    where
+        Result<T, E>: Context<T, E>,
+    {
+        let start = Instant::now();
+        let answer = call.await;
+        let took = start.elapsed();
+        let answer = answer.context(what)?;
+        self.add(what, took);
+        Ok(answer)
     }
 
     /// Drops all.
