@@ -32,5 +32,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_server(true)
         .build_client(false)
         .compile_fds(protox::compile(["pintle.proto"], ["proto"])?)?;
+
+    // What plugins of the node's resources speak, over a protocol of their own: the messages alone.
+    println!("cargo:rerun-if-changed=proto/nri.proto");
+    let nri = protox::compile(["nri.proto"], ["proto"])?;
+    fs::write(out.join("nri.fds"), nri.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .build_server(false)
+        .build_client(false)
+        .btree_map(".")
+        .compile_fds(nri)?;
     Ok(())
 }

@@ -65,18 +65,7 @@ pub fn apply(
     pod: &Annotations,
 ) -> Result<()> {
     if let Some(class) = BLOCK_IO.chosen(container, own, pod) {
-        let file = file.ok_or_else(|| {
-            Error::invalid(
-                BLOCK_IO.own,
-                format!("{class:?}: {SETTING} names no file with classes"),
-            )
-        })?;
-        let limits = block_io(file, class)?;
-        let linux = spec.linux_mut().get_or_insert_default();
-        linux
-            .resources_mut()
-            .get_or_insert_default()
-            .set_block_io(Some(limits));
+        apply_block_io(file, spec, class)?;
     }
     if let Some(class) = RDT.chosen(container, own, pod) {
         let linux = spec.linux_mut().get_or_insert_default();
@@ -86,6 +75,26 @@ pub fn apply(
         rdt.set_clos_id(Some(rdt_class(Path::new(RESCTRL), class)?));
         linux.set_intel_rdt(Some(rdt));
     }
+    Ok(())
+}
+
+/// Gives `spec` the limits of a class of block I/O. Blocking.
+///
+/// # Errors
+/// A class that isn't there.
+pub fn apply_block_io(file: Option<&Path>, spec: &mut Spec, class: &str) -> Result<()> {
+    let file = file.ok_or_else(|| {
+        Error::invalid(
+            BLOCK_IO.own,
+            format!("{class:?}: {SETTING} names no file with classes"),
+        )
+    })?;
+    let limits = block_io(file, class)?;
+    let linux = spec.linux_mut().get_or_insert_default();
+    linux
+        .resources_mut()
+        .get_or_insert_default()
+        .set_block_io(Some(limits));
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Events;
 use crate::handlers::ProgramFeatures;
 use crate::network::PodNetwork;
+use crate::nri::Nri;
 use crate::paths::Paths;
 use crate::pod::{InFlight, Pod, PodRecord};
 use crate::proto::PodSandboxConfig;
@@ -64,6 +65,8 @@ pub struct Core {
     pub layers: LayerCounter,
     /// Users and groups of the images in use.
     pub user_dbs: UserDbCache,
+    /// Plugins that have their say about containers.
+    pub nri: Nri,
     /// URLs of exec, attach and port-forward.
     pub streaming: Streaming,
 }
@@ -112,6 +115,7 @@ impl Core {
             pod_records: RecordDir::open(&paths.pod_records())?,
             container_records: RecordDir::open(&paths.container_records())?,
             user_dbs: UserDbCache::default(),
+            nri: Nri::new(config.nri()),
             streaming: Streaming::bind(config.streaming())?,
             config,
             paths,

@@ -15,6 +15,7 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::core::Core;
 use crate::error::{Error, IoContext as _, Result};
+use crate::nri;
 use crate::paths::Paths;
 use crate::proto::admin::images_server::ImagesServer;
 use crate::proto::image_service_server::ImageServiceServer;
@@ -39,6 +40,7 @@ pub async fn serve(config: Config) -> Result<()> {
     let mut stop = Stop::new()?;
     let core = Arc::new(tokio::task::block_in_place(|| Core::open(config, paths))?);
     recover(&core).await?;
+    nri::start(&core).await;
     let socket = core.config.socket().to_owned();
     let listener = listen(&socket, core.config.socket_mode())?;
     tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving the CRI");
@@ -49,6 +51,7 @@ pub async fn serve(config: Config) -> Result<()> {
     inspection.abort();
     // Its socket goes with it.
     drop(inspection.await);
+    nri::stop(&core).await;
     drop(fs::remove_file(&socket));
     served
 }
@@ -119,7 +122,7 @@ fn lock(path: &Path) -> Result<File> {
 }
 
 /// Listens at `path`, for its owner only from the first instant on: the socket gets its name once its mode is set.
-fn listen(path: &Path, mode: u32) -> Result<UnixListener> {
+pub(crate) fn listen(path: &Path, mode: u32) -> Result<UnixListener> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).io("create folder", folder)?;
     }

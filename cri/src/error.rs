@@ -137,6 +137,9 @@ pub enum Error {
     /// The CNI programs.
     #[error(transparent)]
     Cni(#[from] crate::cni::CniError),
+    /// Plugins of the node's resources.
+    #[error(transparent)]
+    Nri(#[from] crate::nri::NriError),
     /// The streaming server.
     #[error(transparent)]
     Streaming(#[from] crate::streaming::StreamError),

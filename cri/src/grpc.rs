@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 
 use crate::cni::CniError;
 use crate::error::Error;
+use crate::nri::NriError;
 use crate::spec::gather::GatherError;
 use crate::streaming::StreamError;
 
@@ -40,7 +41,11 @@ fn code(error: &Error) -> Code {
             Code::InvalidArgument
         }
         Error::Gather(GatherError::NoDevice { .. }) => Code::InvalidArgument,
-        Error::NotFound { .. } | Error::ImageNotLocal(_) => Code::NotFound,
+        Error::NotFound { .. } | Error::ImageNotLocal(_) | Error::Nri(NriError::NoContainer(_)) => {
+            Code::NotFound
+        }
+        Error::Nri(NriError::Rejected { .. }) => Code::PermissionDenied,
+        Error::Nri(NriError::Busy(_)) => Code::Unavailable,
         Error::WrongState { .. } => Code::FailedPrecondition,
         Error::NameTaken { .. } => Code::AlreadyExists,
         Error::ExecTimeout { .. } | Error::CheckpointTimeout { .. } | Error::Unkillable(_) => {
@@ -63,6 +68,14 @@ fn code(error: &Error) -> Code {
         | Error::Panicked(_)
         | Error::Network(_)
         | Error::Cni(_)
+        | Error::Nri(
+            NriError::Plugin { .. }
+            | NriError::Conflict { .. }
+            | NriError::UpdateInCreation { .. }
+            | NriError::Adjustment { .. }
+            | NriError::Join { .. }
+            | NriError::Launch { .. },
+        )
         | Error::Streaming(
             StreamError::Closed
             | StreamError::StreamsMissing

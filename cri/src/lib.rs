@@ -19,6 +19,7 @@ pub mod images;
 pub mod inspect;
 pub mod metrics;
 pub mod network;
+pub mod nri;
 pub mod paths;
 pub mod pod;
 pub mod proto;

@@ -10,6 +10,14 @@ pub mod admin {
     tonic::include_proto!("pintle.v1");
 }
 
+/// What plugins of the node's resources speak (`proto/nri.proto`).
+pub mod nri {
+    tonic::include_proto!("nri.pkg.api.v1alpha1");
+
+    /// The compiled schema as an encoded `google.protobuf.FileDescriptorSet`.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/nri.fds"));
+}
+
 /// The compiled schema as an encoded `google.protobuf.FileDescriptorSet`.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/runtime.v1.fds"));
 

@@ -1,4 +1,4 @@
-//! The compiled schema against the published table of CRI v1, row by row, in both directions.
+//! The compiled schemas against the published tables of CRI v1 and NRI, row by row, in both directions.
 
 use std::collections::BTreeSet;
 
@@ -10,17 +10,33 @@ use prost_types::{
 };
 
 /// One fact a row, tab-separated; lines that begin with `#` are headings.
-const TABLE: &str = include_str!("data/cri-v1-schema.tsv");
+const CRI: &str = include_str!("data/cri-v1-schema.tsv");
+/// The same for NRI v1alpha1.
+const NRI: &str = include_str!("data/nri-schema.tsv");
 
 #[test]
 fn schema_is_the_published_one() {
-    let want: BTreeSet<String> = TABLE
+    compare(CRI, 600, pintle_cri::proto::FILE_DESCRIPTOR_SET, "runtime.v1");
+}
+
+#[test]
+fn nri_is_the_published_one() {
+    let descriptors = pintle_cri::proto::nri::FILE_DESCRIPTOR_SET;
+    compare(NRI, 350, descriptors, "nri.pkg.api.v1alpha1");
+}
+
+fn compare(table: &str, at_least: usize, descriptors: &[u8], package: &str) {
+    let want: BTreeSet<String> = table
         .lines()
         .filter(|l| !l.starts_with('#') && !l.trim().is_empty())
         .map(str::to_owned)
         .collect();
-    let have = rows(pintle_cri::proto::FILE_DESCRIPTOR_SET);
-    assert!(want.len() > 600, "the table is cut short: {} rows", want.len());
+    let have = rows(descriptors, package);
+    assert!(
+        want.len() > at_least,
+        "the table is cut short: {} rows",
+        want.len()
+    );
 
     let missing: Vec<_> = want.difference(&have).collect();
     let extra: Vec<_> = have.difference(&want).collect();
@@ -30,11 +46,11 @@ fn schema_is_the_published_one() {
     );
 }
 
-fn rows(descriptors: &[u8]) -> BTreeSet<String> {
+fn rows(descriptors: &[u8], package: &str) -> BTreeSet<String> {
     let set = FileDescriptorSet::decode(descriptors).expect("the descriptor set decodes");
     assert_eq!(set.file.len(), 1);
     let file = &set.file[0];
-    assert_eq!(file.package(), "runtime.v1");
+    assert_eq!(file.package(), package);
     assert_eq!(file.syntax(), "proto3");
 
     let mut rows = BTreeSet::new();

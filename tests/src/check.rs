@@ -40,3 +40,12 @@ pub fn refused<T: Debug>(what: &str, answer: Result<T, Status>, names: &str) -> 
     );
     Ok(error)
 }
+
+/// The error of a call that must fail, whatever its code, in a message that holds `words`.
+pub fn failed<T: Debug>(what: &str, answer: Result<T, Status>, words: &str) -> Result<Status> {
+    match answer {
+        Err(status) if status.message().contains(words) => Ok(status),
+        Err(status) => bail!("{what}: {}, without {words:?}", status.message()),
+        Ok(answer) => bail!("{what}: answered with {answer:?}"),
+    }
+}

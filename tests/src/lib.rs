@@ -21,6 +21,7 @@ pub mod logs;
 pub mod mem_registry;
 pub mod mutate;
 pub mod newer;
+pub mod nri;
 pub mod pod;
 pub mod registry;
 pub mod server;

@@ -248,6 +248,86 @@ pub(super) const KEYS: &[Key] = &[
         r#""criu""#,
         "The program criu: a path, or a name that is searched on PATH.",
     ),
+    key(
+        "nri.disable",
+        "false",
+        "Have no plugins of the Node Resource Interface.",
+    ),
+    key(
+        "nri.socket_path",
+        r#""/var/run/nri/nri.sock""#,
+        "Where plugins connect. Left alone if another runtime serves it.",
+    ),
+    key(
+        "nri.plugin_path",
+        r#""/opt/nri/plugins""#,
+        "Folder of plugins that are started with the daemon: programs named NN-name, asked in the order of NN.",
+    ),
+    key(
+        "nri.plugin_config_path",
+        r#""/etc/nri/conf.d""#,
+        "Folder of their configurations, NN-name.conf or name.conf.",
+    ),
+    key(
+        "nri.plugin_registration_timeout",
+        r#""5s""#,
+        "How long a plugin may take to register, and to take in what there is.",
+    ),
+    key(
+        "nri.plugin_request_timeout",
+        r#""2s""#,
+        "How long a plugin may take for one request. One that takes longer is cut off.",
+    ),
+    key(
+        "nri.disable_connections",
+        "false",
+        "Have only the plugins that are started with the daemon.",
+    ),
+    key(
+        "nri.default_validator.enable",
+        "false",
+        "Check what plugins want, by the settings below.",
+    ),
+    key(
+        "nri.default_validator.reject_oci_hook_adjustment",
+        "false",
+        "Refuse OCI hooks of plugins.",
+    ),
+    key(
+        "nri.default_validator.reject_runtime_default_seccomp_adjustment",
+        "false",
+        "Refuse another seccomp policy for containers with the runtime's default profile.",
+    ),
+    key(
+        "nri.default_validator.reject_unconfined_seccomp_adjustment",
+        "false",
+        "Refuse a seccomp policy for containers that have none.",
+    ),
+    key(
+        "nri.default_validator.reject_custom_seccomp_adjustment",
+        "false",
+        "Refuse another seccomp policy for containers with a profile of their own.",
+    ),
+    key(
+        "nri.default_validator.reject_namespace_adjustment",
+        "false",
+        "Refuse changes of namespaces.",
+    ),
+    key(
+        "nri.default_validator.reject_sysctl_adjustment",
+        "false",
+        "Refuse changes of sysctls.",
+    ),
+    key(
+        "nri.default_validator.required_plugins",
+        "[]",
+        "Plugins, as name or NN-name, without which no container is created. Mind static pods.",
+    ),
+    key(
+        "nri.default_validator.tolerate_missing_plugins_annotation",
+        r#""""#,
+        "An annotation by which pods do without the required plugins. Empty: none.",
+    ),
 ];
 
 /// What a section `[runtimes.NAME]` may say beside the settings of `[runtime]`; names are without the section.

@@ -12,6 +12,7 @@ mod error;
 mod handlers;
 mod keys;
 mod merge;
+mod nri;
 mod raw;
 mod resolve;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use std::{
 
 use ipnet::IpNet;
 use oci_spec::runtime::{Capability, PosixRlimit};
+use serde::Deserialize;
 
 pub use error::ConfigError;
 pub use handlers::{Handler, OciProgram};
@@ -52,6 +54,7 @@ pub struct Config {
     inspection_socket: Option<PathBuf>,
     streaming: StreamingConfig,
     checkpoint: CheckpointConfig,
+    nri: NriConfig,
 }
 
 /// Who makes the cgroups.
@@ -160,6 +163,52 @@ pub struct CheckpointConfig {
     pub enable: bool,
     /// The program: a path, or a name.
     pub criu: String,
+}
+
+/// `[nri]`: plugins that have their say about containers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NriConfig {
+    /// No plugins at all.
+    pub disable: bool,
+    /// Where plugins connect.
+    pub socket_path: PathBuf,
+    /// Folder of plugins that the daemon starts.
+    pub plugin_path: PathBuf,
+    /// Folder of their configurations.
+    pub plugin_config_path: PathBuf,
+    /// How long a plugin may take to register, and to take in what there is.
+    pub plugin_registration_timeout: Duration,
+    /// How long a plugin may take for one request.
+    pub plugin_request_timeout: Duration,
+    /// Only plugins that the daemon starts.
+    pub disable_connections: bool,
+    /// What plugins may not do, and which there must be.
+    pub default_validator: ValidatorConfig,
+}
+
+/// `nri.default_validator`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a configuration file")]
+pub struct ValidatorConfig {
+    /// Whether the rest has an effect.
+    pub enable: bool,
+    /// No plugin may add OCI hooks.
+    pub reject_oci_hook_adjustment: bool,
+    /// Nor change the seccomp policy of a container that has the runtime's default.
+    pub reject_runtime_default_seccomp_adjustment: bool,
+    /// Nor that of one that has none.
+    pub reject_unconfined_seccomp_adjustment: bool,
+    /// Nor that of one that has another.
+    pub reject_custom_seccomp_adjustment: bool,
+    /// Nor change namespaces.
+    pub reject_namespace_adjustment: bool,
+    /// Nor sysctls.
+    pub reject_sysctl_adjustment: bool,
+    /// Plugins, as `name` or `NN-name`, without which no container is created.
+    pub required_plugins: Vec<String>,
+    /// The annotation by which a pod does without them; empty for none.
+    pub tolerate_missing_plugins_annotation: String,
 }
 
 /// PEM files of a TLS server.
@@ -277,6 +326,11 @@ impl Config {
     /// `[checkpoint]`.
     pub fn checkpoint(&self) -> &CheckpointConfig {
         &self.checkpoint
+    }
+
+    /// `[nri]`.
+    pub fn nri(&self) -> &NriConfig {
+        &self.nri
     }
 
     /// The monitor program: the configured one, else that beside this program, else the first on `PATH`.

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::ValidatorConfig;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
@@ -19,6 +21,7 @@ pub(super) struct RawConfig {
     pub(super) inspection: RawInspection,
     pub(super) streaming: RawStreaming,
     pub(super) checkpoint: RawCheckpoint,
+    pub(super) nri: RawNri,
 }
 
 #[derive(Debug, Deserialize)]
@@ -101,4 +104,17 @@ pub(super) struct RawStreaming {
 pub(super) struct RawCheckpoint {
     pub(super) enable: bool,
     pub(super) criu: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawNri {
+    pub(super) disable: bool,
+    pub(super) socket_path: String,
+    pub(super) plugin_path: String,
+    pub(super) plugin_config_path: String,
+    pub(super) plugin_registration_timeout: String,
+    pub(super) plugin_request_timeout: String,
+    pub(super) disable_connections: bool,
+    pub(super) default_validator: ValidatorConfig,
 }

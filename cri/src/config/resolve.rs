@@ -10,15 +10,15 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    CgroupDriver, CheckpointConfig, Config, ConfigError, Handler, ImagesConfig, NetworkConfig, RuntimeConfig, StreamingConfig,
-    TlsFiles,
+    CgroupDriver, CheckpointConfig, Config, ConfigError, Handler, ImagesConfig, NetworkConfig, RuntimeConfig,
+    StreamingConfig, TlsFiles,
     merge::Merged,
     raw::{RawHandler, RawImages, RawNetwork, RawRuntime, RawStreaming},
 };
 use crate::spec::{caps, rlimits};
 
 /// Longest path of a unix socket (unix(7)), in bytes.
-const SOCKET_PATH_MAX: usize = 107;
+pub(super) const SOCKET_PATH_MAX: usize = 107;
 /// Longest interface name (IFNAMSIZ without its NUL), in bytes.
 const INTERFACE_NAME_MAX: usize = 15;
 
@@ -71,6 +71,7 @@ pub(super) fn resolve(merged: Merged) -> Result<Config, ConfigError> {
             enable: raw.checkpoint.enable,
             criu: filled("checkpoint.criu", raw.checkpoint.criu)?,
         },
+        nri: super::nri::resolve(raw.nri)?,
     })
 }
 

@@ -12,6 +12,7 @@ use oci_spec::runtime::Spec;
 use pintle_images::Image;
 use pintle_runtime::protocol::{CreateContainer, LogTarget, Overlay, RestoreContainer};
 use pintle_runtime::rootfs::{detached_overlay, read_in_root};
+use tokio::runtime::Handle;
 
 use super::origin::{self, FromCheckpoint, Origin};
 use super::{
@@ -22,6 +23,7 @@ use crate::config::{Handler, RuntimeConfig};
 use crate::core::{Core, new_id};
 use crate::error::{Error, IoContext as _, Result};
 use crate::events;
+use crate::nri;
 use crate::pod::{Pod, PodRecord};
 use crate::proto::{
     ContainerConfig, ContainerEventType, CreateContainerRequest, LinuxContainerUser, NamespaceMode,
@@ -96,7 +98,7 @@ pub(crate) async fn create_from(
         }
     };
     core.containers.insert(&container.id, Arc::clone(&container));
-    let _one_at_a_time = container.ops.lock().await;
+    let one_at_a_time = container.ops.lock().await;
     if let Err(error) = set_up(core, &pod, &container, origin).await {
         if let Err(undo) = undo_create(core, &container).await {
             tracing::warn!(container = container.id, error = %undo, "a creation that failed is not undone yet");
@@ -104,6 +106,9 @@ pub(crate) async fn create_from(
         return Err(error);
     }
     events::of_container(core, ContainerEventType::ContainerCreatedEvent, &container);
+    // Plugins that hear of it now may want to do something with it.
+    drop(one_at_a_time);
+    nri::post_create(core, &container).await;
     Ok(container.id.clone())
 }
 
@@ -192,13 +197,21 @@ async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>, container: &Arc<Container>, or
 }
 
 /// Everything up to the monitor: files, spec and filter. Blocking.
-fn prepare(core: &Core, pod: &Pod, container: &Arc<Container>, origin: &Origin) -> Result<CreateContainer> {
+fn prepare(
+    core: &Arc<Core>,
+    pod: &Pod,
+    container: &Arc<Container>,
+    origin: &Origin,
+) -> Result<CreateContainer> {
     let record = container.cell.get();
     let ids = pod.cell.get().user_ids();
     let pod = pod.cell.get();
     let handler = core.handler_of(&pod)?;
     let mut made = translate(core, handler, &pod, &record, &origin.image)?;
     finish::finish(core, handler, &pod, &record, &mut made)?;
+    // This thread may wait for plugins: it is one of those that may, and their time is limited.
+    let rest = Handle::current().block_on(nri::create_container(core, container, &mut made))?;
+    finish::finish_adjusted(core, handler, &rest, &mut made)?;
     origin.check(&made.spec)?;
     let runtime = core.foreign_runtime(handler, &made.cgroup);
     let seccomp_filter = seccomp::filter(core, &mut made, runtime.is_some())?;

@@ -7,7 +7,8 @@ use crate::config::Handler;
 use crate::core::Core;
 use crate::error::Result;
 use crate::hooks::{self, Traits};
-use crate::spec::{ContainerSpec, base};
+use crate::nri::Rest;
+use crate::spec::{ContainerSpec, Seccomp, base};
 
 use super::ContainerRecord;
 use crate::pod::PodRecord;
@@ -31,6 +32,12 @@ pub(super) fn finish(
     }
     if let Some(base) = &handler.base_spec {
         made.spec = base::over(base, &made.spec)?;
+        // The request's profile goes before the base's, and a plugin's before both.
+        if !matches!(made.seccomp, Seccomp::Unconfined)
+            && let Some(linux) = made.spec.linux_mut()
+        {
+            linux.set_seccomp(None);
+        }
     }
     if !handler.device_rules.is_empty() {
         let linux = made.spec.linux_mut().get_or_insert_default();
@@ -54,4 +61,25 @@ pub(super) fn finish(
         has_mounts: !record.config.mounts.is_empty(),
     };
     hooks::inject(&settings.hooks_dirs, &mut made.spec, &traits)
+}
+
+/// What plugins want beyond what they could say in the spec. Blocking.
+///
+/// # Errors
+/// A device or a class that isn't there.
+pub(super) fn finish_adjusted(
+    core: &Core,
+    handler: &Handler,
+    rest: &Rest,
+    made: &mut ContainerSpec,
+) -> Result<()> {
+    core.cdi.inject(&mut made.spec, &rest.cdi_devices)?;
+    match rest.blockio_class.as_deref() {
+        None | Some("") => Ok(()),
+        Some(class) => classes::apply_block_io(
+            handler.settings.blockio_config_file.as_deref(),
+            &mut made.spec,
+            class,
+        ),
+    }
 }

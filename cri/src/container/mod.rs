@@ -30,10 +30,11 @@ pub(crate) use stop::kill_by_cgroup;
 pub use stop::{kill, stop};
 pub(crate) use teardown::remove_tree;
 pub use teardown::{remove, undo_create};
-pub use update::update;
+pub use update::{update, update_limits};
 
 use crate::core::Core;
 use crate::events;
+use crate::nri::Announced;
 use crate::proto::ContainerEventType;
 use crate::stats::Meter;
 use crate::store::Cell;
@@ -51,6 +52,8 @@ pub struct Container {
     pub ops: tokio::sync::Mutex<()>,
     /// What it has used, from one question to the next.
     pub meter: Meter,
+    /// Whether plugins have been told of it.
+    pub announced: Announced,
     exited: watch::Sender<bool>,
     stopping: Mutex<Option<stop::Stopping>>,
     process: OnceLock<Arc<Process>>,
@@ -75,6 +78,11 @@ impl Container {
         Arc::new(Self {
             id: record.id.clone(),
             pod_id: record.pod_id.clone(),
+            announced: if record.state == ContainerState::Creating {
+                Announced::default()
+            } else {
+                Announced::before()
+            },
             exited: watch::Sender::new(record.state == ContainerState::Exited),
             cell,
             ops: tokio::sync::Mutex::default(),
@@ -110,6 +118,7 @@ impl Container {
         self.meter.group.close();
         if is_news {
             events::of_container(core, ContainerEventType::ContainerStoppedEvent, self);
+            core.nri.container_ended(&self.id);
         }
         self.exited.send_replace(true);
     }

@@ -13,6 +13,18 @@ use crate::spec::{ContainerSpec, Seccomp};
 /// The container's compiled filter, if it has one. Compiled once for all containers of the same profile. Another runtime
 /// compiles for itself: it has the profile in the spec.
 pub(super) fn filter(core: &Core, made: &mut ContainerSpec, is_foreign: bool) -> Result<Option<PathBuf>> {
+    // A plugin's goes before that of the configuration.
+    let given = made
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().as_ref());
+    if let Some(profile) = given {
+        return match is_foreign {
+            true => Ok(None),
+            false => Ok(Some(seccomp::compile(profile, &core.paths.seccomp_cache())?)),
+        };
+    }
     let profile = match &made.seccomp {
         Seccomp::Unconfined => return Ok(None),
         Seccomp::RuntimeDefault => {

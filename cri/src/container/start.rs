@@ -8,14 +8,22 @@ use super::{Container, ContainerState, ExitRecord};
 use crate::core::Core;
 use crate::error::{self, Error, Result};
 use crate::events;
+use crate::nri;
 use crate::proto::ContainerEventType;
 
 /// Starts a created container. Returns after its process has exec'd.
 ///
 /// # Errors
 /// [`Error::WrongState`] unless the container is created and its sandbox ready. Where the command can't be executed the
-/// container is exited afterwards: code 128, reason `StartError`, with the error as its message.
+/// container is exited afterwards: code 128, reason `StartError`, with the error as its message. Where a plugin refuses it
+/// stays as it is.
 pub async fn start(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
+    go_on(core, container).await?;
+    nri::post_start(core, container).await;
+    Ok(())
+}
+
+async fn go_on(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
     let _one_at_a_time = container.ops.lock().await;
     let state = container.state();
     if state != ContainerState::Created {
@@ -29,6 +37,7 @@ pub async fn start(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
     let pod = core.pod(&container.pod_id)?;
     pod.must_be_ready()?;
     let monitor = pod.live_monitor()?;
+    nri::start_container(core, container).await?;
     container.begin_start();
     let started = monitor.start(&container.id).await;
     if let Ok(started_at) = started {

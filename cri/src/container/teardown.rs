@@ -12,6 +12,7 @@ use pintle_runtime::error::Kind as ErrorKind;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::events;
+use crate::nri;
 use crate::proto::ContainerEventType;
 use crate::task::blocking;
 
@@ -39,6 +40,7 @@ pub async fn undo_create(core: &Arc<Core>, container: &Arc<Container>) -> Result
 }
 
 async fn take_down(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
+    nri::remove_container(core, container).await;
     let mut left = Vec::new();
     if let Some(monitor) = core.pods.get(&container.pod_id).and_then(|pod| pod.monitor()) {
         match monitor.delete(&container.id).await {

@@ -9,7 +9,9 @@ use pintle_runtime::cgroup::Handle;
 use super::{Container, ContainerRecord, ContainerState};
 use crate::core::Core;
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::nri;
 use crate::proto::LinuxContainerResources;
+use crate::proto::nri::LinuxResources as PluginLimits;
 use crate::spec::resources;
 use crate::task::blocking;
 
@@ -25,28 +27,67 @@ pub async fn update(
     container: &Arc<Container>,
     change: LinuxContainerResources,
 ) -> Result<()> {
-    // Not while it starts or is being removed.
-    let _one_at_a_time = container.ops.lock().await;
-    if core.containers.get(&container.id).is_none() {
-        return Err(Error::NotFound {
-            kind: Kind::Container,
-            id: container.id.clone(),
-        });
+    {
+        // Not while it starts or is being removed.
+        let _one_at_a_time = container.ops.lock().await;
+        must_be_there(core, container)?;
+        let wanted = nri::update_container(core, container, &change).await?;
+        change_in_force(core, container, change, wanted).await?;
     }
+    nri::post_update(core, container).await;
+    Ok(())
+}
+
+/// Changes a container's limits as a plugin wants it, also those that CRI has no words for; no plugin is asked.
+///
+/// # Errors
+/// As [`update`].
+pub async fn update_limits(core: &Arc<Core>, container: &Arc<Container>, limits: PluginLimits) -> Result<()> {
+    let _one_at_a_time = container.ops.lock().await;
+    must_be_there(core, container)?;
+    change_in_force(core, container, LinuxContainerResources::default(), Some(limits)).await
+}
+
+fn must_be_there(core: &Core, container: &Container) -> Result<()> {
+    if core.containers.get(&container.id).is_some() {
+        return Ok(());
+    }
+    Err(Error::NotFound {
+        kind: Kind::Container,
+        id: container.id.clone(),
+    })
+}
+
+async fn change_in_force(
+    core: &Arc<Core>,
+    container: &Arc<Container>,
+    change: LinuxContainerResources,
+    plugins: Option<PluginLimits>,
+) -> Result<()> {
     let (core, container) = (Arc::clone(core), Arc::clone(container));
     blocking("changing limits", move || {
-        change_limits(&core, &container, &change)
+        // What plugins want holds what was asked for.
+        let change = plugins.as_ref().map_or(change, nri::to_cri);
+        change_limits(&core, &container, &change, plugins.as_ref())
     })
     .await
 }
 
-fn change_limits(core: &Core, container: &Container, change: &LinuxContainerResources) -> Result<()> {
+fn change_limits(
+    core: &Core,
+    container: &Container,
+    change: &LinuxContainerResources,
+    plugins: Option<&PluginLimits>,
+) -> Result<()> {
     let record = container.cell.get();
     let wanted = LinuxContainerResources {
         oom_score_adj: record.resources.oom_score_adj,
         ..resources::update(&record.resources, change)
     };
-    let limits = resources::to_oci(&wanted, &core.node)?;
+    let mut limits = resources::to_oci(&wanted, &core.node)?;
+    if let Some(plugins) = plugins {
+        nri::lay_over(&mut limits, plugins)?;
+    }
     match record.state {
         ContainerState::Exited => return remember(container, wanted),
         ContainerState::Created | ContainerState::Running => {}

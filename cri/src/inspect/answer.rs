@@ -120,7 +120,12 @@ fn network_pid(core: &Core, pod: &PodRecord) -> i32 {
     let init = core
         .sandbox_cgroup(pod)
         .ok()
-        .and_then(|group| pintle_runtime::cgroup::Handle::new(&group.path).ok()?.processes().ok())
+        .and_then(|group| {
+            pintle_runtime::cgroup::Handle::new(&group.path)
+                .ok()?
+                .processes()
+                .ok()
+        })
         .and_then(|pids| pids.first().copied());
     if let Some(init) = init {
         return init.as_raw();

@@ -20,6 +20,7 @@ pub use teardown::{remove, stop};
 
 use crate::core::Core;
 use crate::error::{Error, Kind, Result};
+use crate::nri::Announced;
 use crate::proto::ContainerEventType;
 use crate::stats::Group;
 use crate::store::Cell;
@@ -35,14 +36,22 @@ pub struct Pod {
     pub ops: tokio::sync::Mutex<()>,
     /// Its cgroup, as it is looked at.
     pub group: Group,
+    /// Whether plugins have been told of it.
+    pub announced: Announced,
     monitor: RwLock<Option<MonitorClient>>,
 }
 
 impl Pod {
     /// A pod around its record, with no monitor yet.
     pub fn new(cell: Cell<PodRecord>) -> Arc<Self> {
+        let record = cell.get();
         Arc::new(Self {
-            id: cell.get().id.clone(),
+            id: record.id.clone(),
+            announced: if record.state == PodState::Creating {
+                Announced::default()
+            } else {
+                Announced::before()
+            },
             cell,
             ops: tokio::sync::Mutex::default(),
             group: Group::default(),

@@ -11,6 +11,7 @@ use super::{Pod, PodNetworkRecord, PodState, events, files};
 use crate::core::Core;
 use crate::error::{IoContext as _, Result};
 use crate::inspect;
+use crate::nri;
 use crate::spec::sandbox::{self, SandboxPlan};
 use crate::task::blocking;
 
@@ -30,8 +31,11 @@ pub(super) async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     files?;
     monitor?;
     let ips = attach_network(core, pod).await?;
-    let (at, of) = (Arc::clone(core), Arc::clone(pod));
-    blocking("making a pod's entry", move || inspect::make_entry(&at, &of)).await?;
+    if !record.cgroup_prefix.is_empty() {
+        let (at, of) = (Arc::clone(core), Arc::clone(pod));
+        blocking("making a pod's entry", move || inspect::make_entry(&at, &of)).await?;
+    }
+    nri::run_pod(core, pod, &ips).await?;
     pod.cell.update(|record| {
         record.ips = ips;
         record.enter(PodState::Ready)

@@ -9,6 +9,7 @@ use crate::container::ContainerState;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::events;
+use crate::nri;
 use crate::proto::ContainerEventType;
 use crate::task::blocking;
 
@@ -43,6 +44,7 @@ pub async fn remove(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     if !left.is_empty() {
         return Err(Error::Teardown(left));
     }
+    nri::remove_pod(core, pod).await;
     let (at, what) = (Arc::clone(core), Arc::clone(pod));
     blocking("removing a pod", move || remove_files(&at, &what)).await?;
     pod.cell.delete()?;
@@ -63,6 +65,9 @@ async fn take_down(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
         pod.no_longer_ready(core);
     }
     let mut left = end_containers(core, pod).await;
+    if left.is_empty() {
+        nri::stop_pod(core, pod).await;
+    }
     end_monitor(pod, &mut left).await;
     if let Err(error) = detach_network(core, pod).await {
         left.push(error.to_string());

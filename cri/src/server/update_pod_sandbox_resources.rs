@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::core::Core;
 use crate::error::Result;
+use crate::nri;
 use crate::proto::{UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse};
 use crate::task::blocking;
 
@@ -12,8 +13,10 @@ pub(super) async fn update_pod_sandbox_resources(
     request: UpdatePodSandboxResourcesRequest,
 ) -> Result<UpdatePodSandboxResourcesResponse> {
     let pod = core.pod(&request.pod_sandbox_id)?;
+    nri::update_pod(core, &pod, &request).await?;
+    let changed = Arc::clone(&pod);
     blocking("recording a pod's resources", move || {
-        pod.cell.update(|record| {
+        changed.cell.update(|record| {
             let linux = record.config.linux.get_or_insert_default();
             // A part that isn't told stays.
             linux.overhead = request.overhead.or(linux.overhead.take());
@@ -22,5 +25,6 @@ pub(super) async fn update_pod_sandbox_resources(
         })
     })
     .await?;
+    nri::post_update_pod(core, &pod).await;
     Ok(UpdatePodSandboxResourcesResponse {})
 }

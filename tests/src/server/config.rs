@@ -93,6 +93,10 @@ fn pintle(slot: &Slot, setup: &Setup) -> String {
          ranges = [\"{subnet}\"]\n\
          cni_conf_dir = \"{root}/cni\"\n\
          cni_bin_dirs = [\"{root}/cni-bin\"]\n\
+         [nri]\n\
+         socket_path = \"{state}/nri.sock\"\n\
+         plugin_path = \"{root}/nri-plugins\"\n\
+         plugin_config_path = \"{root}/nri-conf\"\n\
          {extra}\n",
         root = root.display(),
         state = slot.state().display(),
