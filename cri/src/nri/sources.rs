@@ -16,7 +16,11 @@ use crate::task::blocking;
 /// A pod as plugins see it.
 pub(super) fn pod(core: &Core, record: &PodRecord) -> PodSandbox {
     let ns_dir = core.paths.pod(&record.id).path().join("ns");
-    convert::pod(record, &ns_dir, &core.sandbox_cgroup(record))
+    let cgroup = core
+        .sandbox_cgroup(record)
+        .map(|group| group.oci)
+        .unwrap_or_default();
+    convert::pod(record, &ns_dir, &cgroup)
 }
 
 /// A pod as plugins see it, by its id; little more than that where it is gone.

@@ -54,6 +54,10 @@ pub(crate) fn run(
 
 fn keep(options: &Options, restore: &Restore, stdio: [OwnedFd; 3], channel: &Channel) -> Result<()> {
     let basis = Basis::read(options)?;
+    if basis.cgroup.is_systemds() {
+        let reason = "a checkpoint can't be restored into a group of systemd's";
+        return Err(Error::invalid("linux.cgroupsPath", reason));
+    }
     check_spec(&basis.spec, &basis.plan)?;
     let proc = open_proc()?;
     let score = basis.spec.process().as_ref().and_then(Process::oom_score_adj);
@@ -66,8 +70,9 @@ fn keep(options: &Options, restore: &Restore, stdio: [OwnedFd; 3], channel: &Cha
         channel.report_with(&Report::Hooks {}, &[hooks.to_file()?.as_fd()])?;
     }
     channel.report(&Report::Begun {
-        cgroup: basis.path.clone(),
+        cgroup: basis.cgroup.name().to_string_lossy().into_owned(),
         namespaces: basis.plan.all(),
+        memory: None,
     })?;
     let keeper = Keeper {
         options,

@@ -12,8 +12,6 @@ use crate::protocol::Overlay;
 pub(crate) struct Basis {
     pub(crate) spec: Spec,
     pub(crate) plan: Plan,
-    /// The cgroup's path, as the configuration has it.
-    pub(crate) path: String,
     pub(crate) cgroup: cgroup::Handle,
     /// The root, with the label of the container's mounts.
     pub(crate) overlay: Option<Overlay>,
@@ -23,11 +21,9 @@ impl Basis {
     /// Reads the bundle's config.json.
     pub(crate) fn read(options: &Options) -> Result<Self> {
         let spec = check::load(options)?;
-        let path = check::cgroup_path(&spec, &options.id)?;
         Ok(Self {
             plan: Plan::read(&spec)?,
-            cgroup: cgroup::Handle::new(&path)?,
-            path,
+            cgroup: check::cgroup(&spec, options)?,
             overlay: stage::labelled(&spec, options).overlay,
             spec,
         })
