@@ -82,7 +82,7 @@ fn start_on(bus: &mut Bus, scope: &Scope, pid: Pid, resources: &LinuxResources) 
         _ => {
             // the first failure is what the caller is to learn of
             let _ = end(bus, &scope.name);
-            Err(ended("StartTransientUnit", how))
+            Err(ended("StartTransientUnit", &how))
         }
     }
 }
@@ -131,7 +131,7 @@ fn forget_failed(bus: &mut Bus, name: &str) -> Result<()> {
     }
 }
 
-fn ended(call: &'static str, how: String) -> Error {
+fn ended(call: &'static str, how: &str) -> Error {
     Error::Bus {
         call,
         name: String::new(),

@@ -3,7 +3,7 @@
 //! The limits are written to the group's files as well, exactly; these are what systemd writes there whenever it sets up
 //! its groups anew (`daemon-reload`), which without them would lift the limits.
 
-use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::super::Mode;
 use super::super::devices::{self, Rule};
@@ -46,7 +46,7 @@ pub(super) fn of(resources: &LinuxResources, mode: Mode, version: u32) -> Result
     let weight = resources
         .block_io()
         .as_ref()
-        .and_then(|io| io.weight())
+        .and_then(LinuxBlockIo::weight)
         .filter(|w| *w != 0);
     if let Some(weight) = weight {
         found.push(match mode {
