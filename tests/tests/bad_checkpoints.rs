@@ -39,6 +39,9 @@ async fn archives_that_are_wrong_or_hostile_leave_nothing() {
         w.warm_up(&image).await?;
         let config = pod::pod(&w.slot, "hostile");
         let pod = w.cri.run_pod(&config).await?;
+        // what a pod's first container leaves until the pod goes
+        let first = w.add(&pod, &config, &pod::idle("first", &image)).await?;
+        w.cri.remove(&first).await?;
         let before = w.count()?;
         let outside = w.slot.root().join("outside");
         fs::write(&outside, "untouched")?;
