@@ -104,6 +104,7 @@ fn what_images_say_can_not_exceed_the_configuration() {
         return;
     }
     let mut cli = Cli::sleeper();
+    cli.bundle.set("/process/noNewPrivileges", json!(false));
     cli.start();
     cli.ok(&format!(
         "--criu {} checkpoint --image-path {{}}/images c",

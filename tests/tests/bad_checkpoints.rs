@@ -8,18 +8,20 @@ use pintle_tests::check::refused;
 use pintle_tests::criu::{checkpoint, made_of};
 use pintle_tests::world;
 use pintle_tests::{criu, image, pod};
+use serde_json::json;
 use tonic::Code;
 
 /// A checkpoint that is whole but for criu's own files.
 fn hollow(image_id: &str, diff: &[u8]) -> image::Layer {
     let config = format!(r#"{{"id":"x","name":"x","rootfsImageRef":"{image_id}"}}"#);
+    // what every container of a pod has
+    let mounts = ["/dev/shm", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"]
+        .map(|path| json!({"destination": path, "type": "bind", "source": path, "options": ["rbind"]}));
+    let process = json!({"cwd": "/", "user": {"uid": 0, "gid": 0}});
+    let spec = json!({"ociVersion": "1.0.2", "process": process, "mounts": mounts});
     image::Layer::new()
         .file("config.dump", 0o600, config)
-        .file(
-            "spec.dump",
-            0o600,
-            r#"{"ociVersion":"1.0.2","process":{"cwd":"/","user":{"uid":0,"gid":0}}}"#,
-        )
+        .file("spec.dump", 0o600, spec.to_string())
         .file("checkpoint/inventory.img", 0o600, "no image")
         .file("rootfs-diff.tar", 0o600, diff)
 }
@@ -37,6 +39,9 @@ async fn archives_that_are_wrong_or_hostile_leave_nothing() {
         w.warm_up(&image).await?;
         let config = pod::pod(&w.slot, "hostile");
         let pod = w.cri.run_pod(&config).await?;
+        // what a pod's first container leaves until the pod goes
+        let first = w.add(&pod, &config, &pod::idle("first", &image)).await?;
+        w.cri.remove(&first).await?;
         let before = w.count()?;
         let outside = w.slot.root().join("outside");
         fs::write(&outside, "untouched")?;

@@ -65,7 +65,7 @@ impl Walk<'_> {
             self.entry(&inside.join(name))?;
         }
         if is_opaque(&path) {
-            self.hidden(inside, names.into_iter().collect())?;
+            self.hidden(inside, &names.into_iter().collect())?;
         }
         Ok(())
     }
@@ -140,7 +140,7 @@ impl Walk<'_> {
     }
 
     /// What the layers below have in a folder that hides them.
-    fn hidden(&mut self, inside: &Path, kept: BTreeSet<OsString>) -> Result<()> {
+    fn hidden(&mut self, inside: &Path, kept: &BTreeSet<OsString>) -> Result<()> {
         let below = detached_overlay(&Overlay {
             lower: self.lower.to_vec(),
             ..Overlay::default()

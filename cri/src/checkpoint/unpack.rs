@@ -35,6 +35,8 @@ const MAX_DELETED: u64 = 256 << 20;
 const INVENTORY: &str = "inventory.img";
 /// A tar ends with this many zeros.
 const TRAILER: usize = 1024;
+/// Each entry has one.
+const HEADER: u64 = 512;
 
 /// Where a checkpoint is.
 #[derive(Debug, Clone)]
@@ -221,7 +223,7 @@ fn from_archive(path: &Path, into: &Path) -> Result<()> {
 fn check_end(file: &mut File, length: u64) -> io::Result<Result<()>> {
     let mut end = [1; TRAILER];
     let cut = || Ok(Err(bad("is no whole tar archive: it is cut off, or compressed")));
-    if length < 2 * TRAILER as u64 {
+    if length < HEADER + TRAILER as u64 {
         return cut();
     }
     file.seek(SeekFrom::End(-(TRAILER as i64)))?;

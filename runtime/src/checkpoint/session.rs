@@ -89,8 +89,10 @@ impl Criu {
 
     /// Asks for something.
     pub(super) fn send(&self, request: &Request) -> Result<()> {
-        send_with_fds(self.socket.as_fd(), &request.encode_to_vec(), &[]).call("send to criu")?;
-        Ok(())
+        match send_with_fds(self.socket.as_fd(), &request.encode_to_vec(), &[]) {
+            Err(Errno::EPIPE | Errno::ECONNRESET) => Err(ended()),
+            other => other.call("send to criu").map(drop),
+        }
     }
 
     /// The next answer or notification, and the descriptors that came with it.
@@ -98,7 +100,7 @@ impl Criu {
         let mut buf = vec![0; MAX_MESSAGE];
         let (length, fds) = match recv_with_fds(self.socket.as_fd(), &mut buf, MsgFlags::empty()) {
             Ok((0, _)) | Err(Errno::ECONNRESET) => {
-                return Err(refused(Kind::Kernel, "criu ended before it had answered"));
+                return Err(ended());
             }
             other => other.call("receive from criu")?,
         };
@@ -162,6 +164,10 @@ impl Drop for Criu {
             let _ = wait(pid);
         }
     }
+}
+
+fn ended() -> Error {
+    refused(Kind::Kernel, "criu ended before it had answered")
 }
 
 /// Returns only if it fails.

@@ -188,10 +188,9 @@ fn strangers(spec: &Spec, lines: &[Line<'_>]) -> Result<()> {
 
 fn asks_read_only(mount: &Mount) -> bool {
     // the last word counts, as in mount(8)
-    let words = mount.options().iter().flatten();
-    words
-        .filter(|o| matches!(o.as_str(), "ro" | "rro" | "rw" | "rrw"))
-        .next_back()
+    let list = mount.options().as_deref().unwrap_or_default();
+    list.iter()
+        .rfind(|o| matches!(o.as_str(), "ro" | "rro" | "rw" | "rrw"))
         .is_some_and(|o| o.starts_with("ro") || o == "rro")
 }
 
