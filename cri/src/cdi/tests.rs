@@ -23,6 +23,10 @@ impl Folders {
         Self { tmp, cdi }
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "text and JSON alike, without a `&` at each call"
+    )]
     fn write(&self, file: &str, text: impl ToString) {
         fs::write(self.tmp.path().join(file), text.to_string()).unwrap();
     }
