@@ -117,6 +117,12 @@ pub(super) async fn save_all(
 }
 
 fn target(core: &Core, record: &ContainerRecord, folder: &Path) -> Result<Target> {
+    if record.runtime.is_some() {
+        return Err(Error::invalid(
+            "container_id",
+            format!("{:?} is another runtime's, and can't be checkpointed", record.id),
+        ));
+    }
     let images = folder.join(IMAGES);
     std::fs::create_dir(&images).io("create folder", &images)?;
     Ok(Target {

@@ -186,6 +186,12 @@ async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>, container: &Arc<Container>, or
     let monitor = pod.live_monitor()?;
     let pid = match origin.restore(core, &create)? {
         None => monitor.create(create).await?,
+        Some(_) if create.runtime.is_some() => {
+            return Err(Error::invalid(
+                "image",
+                "is a checkpoint, which can't be restored with this runtime handler",
+            ));
+        }
         Some(from) => monitor.restore(RestoreContainer { create, from }).await?,
     };
     container.cell.update(|record| {

@@ -129,7 +129,7 @@ async fn remove_entry(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     let (at, what) = (Arc::clone(core), Arc::clone(pod));
     blocking("removing a pod's entry", move || -> Result<()> {
         let entry = at.sandbox_cgroup(&what.cell.get())?;
-        Ok(pintle_runtime::cgroup::remove(&entry.oci)?)
+        Ok(pintle_runtime::cgroup::remove(&entry.path)?)
     })
     .await
 }
