@@ -18,6 +18,7 @@ mod attach;
 mod error;
 mod exec;
 mod forward;
+mod growing;
 mod inbox;
 mod io;
 mod link;

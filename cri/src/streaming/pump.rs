@@ -1,20 +1,18 @@
 //! Bytes between a client's streams and a process's pipes or terminal.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe::{Receiver as Source, Sender as Drain};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::growing::{Growing, LARGEST};
 use super::inbox::Taken;
 use super::io::{Input, Output};
-
-/// Bytes read at once.
-const BUFFER: usize = 16 << 10;
 
 /// A pipe: our end to read a process's output, and the process's.
 ///
@@ -48,16 +46,30 @@ pub(super) fn terminal(master: &OwnedFd) -> io::Result<(Source, Drain)> {
     Ok((from, to))
 }
 
+/// What a pipe holds if nobody asks for more, in bytes (pipe(7)).
+const PIPE: usize = 64 << 10;
+
 /// Writes what the client sends until it ends, or the process takes no more.
 pub(super) async fn feed(from: Option<Input>, to: Option<Drain>) {
     let (Some(mut from), Some(mut to)) = (from, to) else {
         return;
     };
+    let mut is_wide = false;
     while let Taken::Data(data) = from.next().await {
+        if !is_wide && data.len() >= PIPE {
+            is_wide = true;
+            widen(&to);
+        }
         if to.write_all(&data).await.is_err() {
             return;
         }
     }
+}
+
+/// Gives a pipe more room, if the kernel lets us and it is one.
+fn widen(pipe: &impl AsFd) {
+    let size = i32::try_from(LARGEST).unwrap_or(i32::MAX);
+    let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(size));
 }
 
 /// Until when it makes sense to wait for output: for ever, or for a while after the process's own end. What lies there
@@ -100,22 +112,23 @@ pub(super) async fn carry(
     unheard: Unheard,
 ) {
     if let Some(mut from) = from {
-        let mut buffer = vec![0; BUFFER];
+        let (mut buffer, mut is_wide) = (Growing::new(), false);
         loop {
-            let count = tokio::select! {
+            let data = tokio::select! {
                 biased;
                 // A terminal has an error for its end.
-                read = from.read(&mut buffer) => read.unwrap_or(0),
-                () = patience.ends() => 0,
+                read = buffer.read(&mut from) => read.unwrap_or_default(),
+                () = patience.ends() => Bytes::new(),
             };
-            if count == 0 {
+            if data.is_empty() {
                 break;
             }
+            if !is_wide && buffer.has_grown() {
+                is_wide = true;
+                widen(&from);
+            }
             if let Some(output) = &mut to
-                && output
-                    .send(Bytes::copy_from_slice(&buffer[..count]))
-                    .await
-                    .is_err()
+                && output.send(data).await.is_err()
             {
                 to = None;
             }

@@ -1,17 +1,15 @@
 //! One forwarded connection: a data stream to a port, and an error stream that says why not.
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::dial::Dialer;
 use crate::streaming::error::StreamError;
+use crate::streaming::growing::Growing;
 use crate::streaming::inbox::{End, Taken};
 use crate::streaming::io::{Input, Output};
-
-/// Bytes read at once.
-const BUFFER: usize = 16 << 10;
 
 /// A client's streams for one connection.
 #[derive(Debug)]
@@ -64,11 +62,11 @@ async fn outward(mut from: Input, mut to: WriteHalf<'_>) -> Result<(), StreamErr
 
 /// Pod to client. What the pod sent before it broke off still arrives.
 async fn inward(mut from: ReadHalf<'_>, mut to: Output) -> Result<(), StreamError> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = Growing::new();
     loop {
-        match from.read(&mut buffer).await {
-            Ok(0) => return to.finish().await,
-            Ok(count) => to.send(Bytes::copy_from_slice(&buffer[..count])).await?,
+        match buffer.read(&mut from).await {
+            Ok(data) if data.is_empty() => return to.finish().await,
+            Ok(data) => to.send(data).await?,
             Err(_) => {
                 to.reset().await;
                 return Err(StreamError::Closed);

@@ -20,8 +20,8 @@ use crate::streaming::link::Link;
 pub(super) const MAX_STREAMS: usize = 1000;
 /// The window of a new stream and of a new connection (draft 3, section 2.6.8), in bytes.
 pub(super) const WINDOW: u32 = 64 << 10;
-/// Data frames that wait to be written.
-const QUEUE: usize = 4;
+/// Data frames that wait to be written: as much as is read from a busy pipe at once.
+const QUEUE: usize = 8;
 /// How long a client that takes nothing in may keep a connection that we have ended.
 const LINGER: Duration = Duration::from_secs(60);
 

@@ -15,6 +15,8 @@ use super::shared::Shared;
 use crate::streaming::inbox::{Inbox, Pushed};
 use crate::streaming::io::{Input, Output};
 
+/// Bytes read from the connection at once.
+const BUFFER: usize = 64 << 10;
 /// How often a client is probed while its own data keeps us from reading on.
 const PROBE: Duration = Duration::from_secs(10);
 
@@ -36,7 +38,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         patience: Option<Duration>,
     ) -> Self {
         Self {
-            from: BufReader::with_capacity(16 << 10, from),
+            from: BufReader::with_capacity(BUFFER, from),
             shared,
             incoming,
             inflater: Inflater::new(),

@@ -11,7 +11,7 @@ use crate::streaming::error::StreamError;
 use crate::streaming::io::{Input, Output};
 
 /// Bytes of content in one frame.
-const CHUNK: usize = 16 << 10;
+const CHUNK: usize = 32 << 10;
 
 /// A stream that the client has opened, and may wait for a reply.
 #[derive(Debug)]

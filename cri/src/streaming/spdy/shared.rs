@@ -14,6 +14,10 @@ use crate::streaming::link::Link;
 
 /// Control frames that may wait for a client who doesn't read; beyond, nothing is read from him either.
 const MAX_CONTROL_WAITING: usize = 256;
+/// Bytes that a stream's input may hold for a client that keeps no windows, while there are [few](FEW) streams.
+pub(super) const LARGE: usize = 256 << 10;
+/// Streams beyond which each holds no more than a window.
+const FEW: usize = 16;
 /// The largest window (draft 3, section 2.6.8).
 const MAX_WINDOW: i64 = 0x7fff_ffff;
 
@@ -102,7 +106,12 @@ impl Shared {
         if table.streams.len() >= MAX_STREAMS {
             return Ok(None);
         }
-        let inbox = Arc::new(Inbox::new(WINDOW as usize));
+        let limit = if table.streams.len() < FEW {
+            LARGE
+        } else {
+            WINDOW as usize
+        };
+        let inbox = Arc::new(Inbox::new(limit));
         let entry = Entry {
             inbox: Arc::clone(&inbox),
             credit: table.initial,

@@ -10,6 +10,7 @@ use super::connection::{Connection, Limits, MAX_STREAMS};
 use super::frame::{self, Head};
 use super::headers::Deflater;
 use super::sender::Stream;
+use super::shared::LARGE;
 use crate::streaming::error::StreamError;
 use crate::streaming::inbox::{End, Taken};
 use crate::streaming::link::Link;
@@ -175,11 +176,11 @@ async fn a_client_without_windows_is_slowed_down_and_loses_nothing() {
         client.data(1, true, &sent).await;
         client
     });
-    // One window, and what lies in the buffers on the way.
+    // What the stream holds, and what lies in the buffers on the way.
     assert!(timeout(Duration::from_secs(5), &mut sender).await.is_err());
     let mut got = Vec::new();
     while let Taken::Data(data) = stream.input.next().await {
-        assert!(data.len() <= 64 << 10, "{} bytes at once", data.len());
+        assert!(data.len() <= LARGE, "{} bytes at once", data.len());
         got.extend_from_slice(&data);
     }
     assert!(got == content);
@@ -256,7 +257,7 @@ async fn a_stream_that_nobody_reads_is_reset_where_others_share_the_connection()
     let _its_errors = opened(&mut connection, &mut client, 3).await;
     let mut other = opened(&mut connection, &mut client, 5).await;
     let sender = tokio::spawn(async move {
-        client.data(1, false, &vec![0; 200_000]).await;
+        client.data(1, false, &vec![0; 3 * LARGE]).await;
         client.data(5, true, b"through").await;
         client
     });

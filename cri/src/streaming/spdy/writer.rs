@@ -13,7 +13,7 @@ use super::headers::Deflater;
 use super::shared::Shared;
 
 /// Bytes that are gathered for one write.
-const BATCH: usize = 64 << 10;
+const BATCH: usize = 256 << 10;
 /// How long a client that broke the protocol may take to read what we say to that.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 

@@ -21,11 +21,11 @@ use crate::streaming::link::Link;
 use crate::streaming::negotiate::Codec;
 
 /// Bytes that one channel's input may hold.
-const WINDOW: usize = 64 << 10;
+const WINDOW: usize = 256 << 10;
 /// Bytes of content in one message.
-const CHUNK: usize = 16 << 10;
-/// Messages that wait to be written.
-const QUEUE: usize = 4;
+const CHUNK: usize = 32 << 10;
+/// Messages that wait to be written: as much as is read from a busy pipe at once.
+const QUEUE: usize = 8;
 /// How often a client that is not being read from gets a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// How long a client that takes nothing in may keep a connection that we have ended.
@@ -152,12 +152,20 @@ impl Sender {
 async fn write<T: Sink<Message> + Unpin>(mut to: T, mut messages: mpsc::Receiver<Message>, link: Link) {
     let writing = async {
         while let Some(message) = messages.recv().await {
-            let is_last = matches!(message, Message::Close(_));
-            let is_sign = matches!(message, Message::Pong(_));
-            if to.send(message).await.is_err() {
+            let (mut next, mut is_last, mut has_content) = (Some(message), false, false);
+            // Those that wait already go out together.
+            while let Some(message) = next {
+                is_last = matches!(message, Message::Close(_));
+                has_content |= !matches!(message, Message::Pong(_));
+                if to.feed(message).await.is_err() {
+                    link.close();
+                }
+                next = if is_last { None } else { messages.try_recv().ok() };
+            }
+            if to.flush().await.is_err() {
                 link.close();
             }
-            if !is_sign {
+            if has_content {
                 link.touch();
             }
             if is_last {

@@ -12,7 +12,9 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use crate::streaming::link::Link;
 
 /// Bytes on their way between the WebSocket and whoever speaks through it.
-const BUFFER: usize = 32 << 10;
+const BUFFER: usize = 128 << 10;
+/// Bytes in one message.
+const CHUNK: usize = 64 << 10;
 /// How often a client that is not being read from gets a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// How long a client may take to read our closing the WebSocket.
@@ -63,7 +65,7 @@ async fn outward<T>(to: &mut T, mut from: ReadHalf<DuplexStream>, mut life: mpsc
 where
     T: Sink<Message> + Unpin,
 {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; CHUNK];
     loop {
         let message = tokio::select! {
             read = from.read(&mut buffer) => match read {
