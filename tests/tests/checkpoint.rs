@@ -198,6 +198,95 @@ fn restore_request(
     }
 }
 
+/// CheckpointPod of what can't be checkpointed so. Nothing is written.
+async fn refused_checkpoints(
+    w: &World,
+    request: &CheckpointPodRequest,
+    limit: Option<Duration>,
+) -> Result<()> {
+    for (wrong, names) in [
+        (
+            CheckpointPodRequest {
+                container_ids: vec![],
+                ..request.clone()
+            },
+            "container_ids",
+        ),
+        (
+            CheckpointPodRequest {
+                container_ids: vec![request.container_ids[1].clone(); 2],
+                ..request.clone()
+            },
+            "twice",
+        ),
+        (
+            CheckpointPodRequest {
+                options: [("a".to_owned(), "b".to_owned())].into(),
+                ..request.clone()
+            },
+            "options",
+        ),
+        (
+            CheckpointPodRequest {
+                output_path: "relative".to_owned(),
+                ..request.clone()
+            },
+            "absolute",
+        ),
+        (
+            CheckpointPodRequest {
+                output_path: w.slot.root().display().to_string(),
+                ..request.clone()
+            },
+            "empty",
+        ),
+    ] {
+        refused(names, checkpoint_pod(&w.cri.channel, wrong, limit).await, names)?;
+    }
+    refused(
+        "no deadline",
+        checkpoint_pod(&w.cri.channel, request.clone(), None).await,
+        "deadline",
+    )?;
+    ensure!(
+        fs::read_dir(&request.output_path)?.next().is_none(),
+        "nothing is written by what is refused"
+    );
+    Ok(())
+}
+
+/// RestorePod of what is not what was checkpointed.
+async fn refused_restores(w: &World, whole: &RestorePodRequest, configs: &[ContainerConfig]) -> Result<()> {
+    let with = |configs: &[ContainerConfig]| RestorePodRequest {
+        container_configs: configs.to_vec(),
+        ..whole.clone()
+    };
+    let mut other = configs.to_vec();
+    other[1].command[2] = "sleep 1".to_owned();
+    for (wrong, names) in [
+        (with(&configs[..1]), "container_configs"),
+        (with(&[configs[0].clone(), configs[0].clone()]), "twice"),
+        (with(&other), "command"),
+        (
+            RestorePodRequest {
+                runtime_handler: "none".to_owned(),
+                ..whole.clone()
+            },
+            "none",
+        ),
+        (
+            RestorePodRequest {
+                checkpoint_path: "/nowhere".to_owned(),
+                ..whole.clone()
+            },
+            "pod.options",
+        ),
+    ] {
+        refused(names, restore_pod(&w.cri.channel, wrong).await, names)?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_of_two_containers_is_checkpointed_and_restored() {
     if !criu::works("checkpoint and restore of a pod") {
@@ -231,54 +320,7 @@ async fn a_pod_of_two_containers_is_checkpointed_and_restored() {
             ..CheckpointPodRequest::default()
         };
         let limit = Some(Duration::from_secs(60));
-        for (wrong, names) in [
-            (
-                CheckpointPodRequest {
-                    container_ids: vec![],
-                    ..request.clone()
-                },
-                "container_ids",
-            ),
-            (
-                CheckpointPodRequest {
-                    container_ids: vec![second.clone(); 2],
-                    ..request.clone()
-                },
-                "twice",
-            ),
-            (
-                CheckpointPodRequest {
-                    options: [("a".to_owned(), "b".to_owned())].into(),
-                    ..request.clone()
-                },
-                "options",
-            ),
-            (
-                CheckpointPodRequest {
-                    output_path: "relative".to_owned(),
-                    ..request.clone()
-                },
-                "absolute",
-            ),
-            (
-                CheckpointPodRequest {
-                    output_path: w.slot.root().display().to_string(),
-                    ..request.clone()
-                },
-                "empty",
-            ),
-        ] {
-            refused(names, checkpoint_pod(&w.cri.channel, wrong, limit).await, names)?;
-        }
-        refused(
-            "no deadline",
-            checkpoint_pod(&w.cri.channel, request.clone(), None).await,
-            "deadline",
-        )?;
-        ensure!(
-            fs::read_dir(&folder)?.next().is_none(),
-            "nothing is written by what is refused"
-        );
+        refused_checkpoints(w, &request, limit).await?;
         checkpoint_pod(&w.cri.channel, request, limit)
             .await
             .context("CheckpointPod")?;
@@ -289,35 +331,7 @@ async fn a_pod_of_two_containers_is_checkpointed_and_restored() {
 
         let config = pod::pod(&w.slot, "pair-again");
         let whole = restore_request(&folder, &config, &configs);
-        let mut other = configs.to_vec();
-        other[1].command[2] = "sleep 1".to_owned();
-        for (wrong, names) in [
-            (
-                restore_request(&folder, &config, &configs[..1]),
-                "container_configs",
-            ),
-            (
-                restore_request(&folder, &config, &[configs[0].clone(), configs[0].clone()]),
-                "twice",
-            ),
-            (restore_request(&folder, &config, &other), "command"),
-            (
-                RestorePodRequest {
-                    runtime_handler: "none".to_owned(),
-                    ..whole.clone()
-                },
-                "none",
-            ),
-            (
-                RestorePodRequest {
-                    checkpoint_path: "/nowhere".to_owned(),
-                    ..whole.clone()
-                },
-                "pod.options",
-            ),
-        ] {
-            refused(names, restore_pod(&w.cri.channel, wrong).await, names)?;
-        }
+        refused_restores(w, &whole, &configs).await?;
         w.assert_nothing_left(&before)
             .await
             .context("after what was refused")?;

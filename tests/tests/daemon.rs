@@ -78,7 +78,7 @@ async fn ends_on_sigterm_and_comes_back_on_the_same_socket() {
 async fn takes_the_nodes_pod_range_from_the_kubelet() {
     world::test(async |w| {
         let image = w.busybox().await?;
-        let range = format!("{}128/25", w.slot.subnet_prefix());
+        let range = format!("{}0.128/25", w.slot.subnet_prefix());
         let network_config = Some(NetworkConfig { pod_cidr: range });
         let request = UpdateRuntimeConfigRequest {
             runtime_config: Some(RuntimeConfig { network_config }),

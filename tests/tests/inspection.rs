@@ -214,7 +214,7 @@ async fn names_a_living_process_of_the_pods_network() {
         };
         socket.names(&first.pod, one).await?;
         let before = received(one)?;
-        let gateway = format!("{}1", w.slot.subnet_prefix());
+        let gateway = format!("{}0.1", w.slot.subnet_prefix());
         w.exec(&first.container, &["ping", "-c", "3", &gateway]).await?;
         ensure!(received(one)? > before, "the pod's own traffic is counted");
 

@@ -253,7 +253,7 @@ async fn a_host_port_leads_to_the_pod() {
             )
             .await?;
         // The bridge's own address is one of the host's.
-        let page = fetch(&format!("{}1:{host_port}", w.slot.subnet_prefix()))?;
+        let page = fetch(&format!("{}0.1:{host_port}", w.slot.subnet_prefix()))?;
         ensure!(page.contains("served by busybox"), "{page:?}");
         w.remove(&running.pod).await?;
         w.assert_nothing_left(&before).await
