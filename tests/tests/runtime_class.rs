@@ -101,7 +101,6 @@ async fn other_runtimes_do_as_the_built_in_one() {
         let image = w.busybox().await?;
         w.warm_up(&image).await?;
         let before = w.count()?;
-        let mounts = host::mounts("self")?.len();
         let script = "echo out; echo err >&2; trap 'echo bye; exit 3' TERM; while :; do sleep 0.1; done";
         let mut all = Vec::new();
         for handler in ALIKE {
@@ -135,8 +134,8 @@ async fn other_runtimes_do_as_the_built_in_one() {
             )?;
             w.remove(&running.pod).await.with_context(of)?;
         }
-        w.assert_nothing_left(&before).await?;
-        check::equal("mounts of the host", &host::mounts("self")?.len(), &mounts)
+        // Mounts of the host are counted, too.
+        w.assert_nothing_left(&before).await
     })
     .await;
 }

@@ -86,7 +86,7 @@ mod tests {
         let mount = |path: &str| {
             format!(r#"{{"destination":"{path}","type":"bind","source":"/x","options":["rbind"]}}"#)
         };
-        let process = r#"{"cwd":"/"}"#;
+        let process = r#"{"cwd":"/","user":{"uid":0,"gid":0}}"#;
         let one = spec(process, &format!("[{}]", mount("/a")));
         let two = spec(process, &format!("[{},{}]", mount("/a"), mount("/b")));
         mounts(&one, &one).unwrap();
