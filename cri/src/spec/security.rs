@@ -45,7 +45,7 @@ pub(super) fn seccomp(
     let choice = match profile_type("seccomp.profile_type", &profile)? {
         ProfileType::RuntimeDefault => Seccomp::RuntimeDefault,
         ProfileType::Unconfined => Seccomp::Unconfined,
-        ProfileType::Localhost => Seccomp::Localhost(profile_path(&profile.localhost_ref)?),
+        ProfileType::Localhost => Seccomp::Localhost(profile_path(local(&profile))?),
     };
     Ok(if privileged { Seccomp::Unconfined } else { choice })
 }
@@ -79,7 +79,7 @@ pub(super) fn apparmor(
         });
     }
     let name = match kind {
-        ProfileType::Localhost => profile.localhost_ref.as_str(),
+        ProfileType::Localhost => local(&profile),
         ProfileType::RuntimeDefault | ProfileType::Unconfined => APPARMOR_DEFAULT,
     };
     if kind == ProfileType::Localhost && !loaded.iter().any(|profile| profile == name) {
@@ -137,6 +137,12 @@ fn old_style(field: &'static str, text: &str) -> Result<Option<SecurityProfile>,
 fn profile_type(field: &'static str, profile: &SecurityProfile) -> Result<ProfileType, SpecError> {
     let value = profile.profile_type;
     ProfileType::try_from(value).map_err(|_| SpecError::invalid(field, value, "no such type"))
+}
+
+/// What a profile of the node's is called. Some clients put the old fields' prefix before it here as well.
+fn local(profile: &SecurityProfile) -> &str {
+    let name = profile.localhost_ref.as_str();
+    name.strip_prefix("localhost/").unwrap_or(name)
 }
 
 fn profile_path(text: &str) -> Result<PathBuf, SpecError> {
@@ -249,6 +255,10 @@ mod tests {
         assert_eq!(of(profile(ProfileType::Unconfined, ""), false, &node()), Ok(None));
         assert_eq!(
             of(profile(ProfileType::Localhost, "mine"), false, &on),
+            name("mine")
+        );
+        assert_eq!(
+            of(profile(ProfileType::Localhost, "localhost/mine"), false, &on),
             name("mine")
         );
         assert_eq!(
