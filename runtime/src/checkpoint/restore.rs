@@ -54,10 +54,7 @@ pub(crate) fn run(
 
 fn keep(options: &Options, restore: &Restore, stdio: [OwnedFd; 3], channel: &Channel) -> Result<()> {
     let basis = Basis::read(options)?;
-    if basis.cgroup.is_systemds() {
-        let reason = "a checkpoint can't be restored into a group of systemd's";
-        return Err(Error::invalid("linux.cgroupsPath", reason));
-    }
+    basis.check_restorable()?;
     check_spec(&basis.spec, &basis.plan)?;
     let proc = open_proc()?;
     let score = basis.spec.process().as_ref().and_then(Process::oom_score_adj);
