@@ -96,12 +96,6 @@ fn refuse_unsupported(spec: &Spec, options: &Options) -> Result<()> {
             format!("{label:?}: SELinux is not enabled on this host"),
         ));
     }
-    if linux.intel_rdt().is_some() {
-        return Err(unsupported("linux.intelRdt", "resource control"));
-    }
-    if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
-        return Err(unsupported("linux.netDevices", "moving network devices"));
-    }
     Ok(())
 }
 

@@ -254,7 +254,7 @@ impl Progress {
             Report::Console {} => self.console = fds.into_iter().next(),
             Report::Ready { warnings } => self.warnings = warnings,
             Report::Failed { kind, message } => return Err(Error::Remote { kind, message }),
-            Report::Begun { .. } | Report::Hooks {} | Report::Limited { .. } => {
+            Report::Begun { .. } | Report::Hooks {} | Report::Resctrl { .. } | Report::Limited { .. } => {
                 return Err(Error::sys("exec: unexpected report", Errno::EPROTO));
             }
         }
@@ -290,6 +290,9 @@ impl Stage<'_> {
             None => join(target)?,
         }
         process::set_affinity(process, Affinity::Final)?;
+        if let Some(groups) = target.resctrl {
+            groups.enter(0)?;
+        }
         let keep = [
             stdio[0].as_fd(),
             stdio[1].as_fd(),

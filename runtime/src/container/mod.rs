@@ -47,6 +47,7 @@ use crate::cgroup;
 use crate::checkpoint::Restore;
 use crate::foreign::Foreign;
 use crate::protocol::{CreateContainer, ForeignRuntime, Overlay};
+use crate::resctrl;
 
 /// What becomes the process's standard streams. With a terminal they are not used.
 #[derive(Debug)]
@@ -84,6 +85,8 @@ pub struct Options {
     pub restore: Option<Restore>,
     /// Have another runtime make it.
     pub runtime: Option<ForeignRuntime>,
+    /// The root of the resctrl file system; none is where the host has it mounted.
+    pub resctrl: Option<PathBuf>,
 }
 
 /// Who makes a container's cgroup.
@@ -122,6 +125,7 @@ impl From<&CreateContainer> for Options {
             cgroups: Cgroups::ByName,
             restore: None,
             runtime: request.runtime.clone(),
+            resctrl: None,
         }
     }
 }
@@ -149,6 +153,8 @@ pub struct Prepared {
     pub warnings: Vec<String>,
     /// Who has made it, if that was another runtime.
     pub foreign: Option<Foreign>,
+    /// Its groups of the resctrl file system.
+    pub(crate) resctrl: Option<resctrl::Groups>,
     /// Those that are still to run.
     hooks: Option<hooks::Plan>,
 }
@@ -165,6 +171,7 @@ impl Prepared {
             adopts_orphans: false,
             preserve_fds: 0,
             foreign: self.foreign.as_ref(),
+            resctrl: self.resctrl.as_ref(),
         }
     }
 }
@@ -187,6 +194,8 @@ pub struct ExecTarget<'a> {
     pub preserve_fds: u32,
     /// Who has made it, if that was another runtime.
     pub foreign: Option<&'a Foreign>,
+    /// Its groups of the resctrl file system.
+    pub(crate) resctrl: Option<&'a resctrl::Groups>,
 }
 
 /// A process that has entered a container, and may have ended since.

@@ -14,7 +14,9 @@ use crate::channel::{Channel, Report};
 use crate::checkpoint;
 use crate::error::{Context, Result};
 use crate::namespace::{IdMaps, Plan};
+use crate::netdev;
 use crate::process;
+use crate::resctrl;
 use crate::rootfs::{Sources, has_idmaps, mount_label, open_proc};
 #[cfg(feature = "seccomp-compile")]
 use crate::seccomp;
@@ -67,6 +69,8 @@ fn try_run(
     };
     let warnings = set_score(&spec, proc.as_fd())?;
     cgroup.check_unused()?;
+    let resctrl = resctrl::Plan::read(&spec, &options.id, options.resctrl.as_deref())?;
+    let devices = netdev::Plan::read(&spec, &plan)?;
     let hooks = report_hooks(&spec, options, channel)?;
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
@@ -87,11 +91,12 @@ fn try_run(
         enters: entry.is_some(),
         resources,
         opener,
+        resctrl: resctrl.as_ref(),
+        devices: devices.as_ref(),
         hooks: hooks.as_ref(),
         channel,
     };
-    // nor has it the host's privileges; and in another's mount namespace it would not find the host's cgroups
-    let server = match plan.joins(LinuxNamespaceType::User) || plan.joins(LinuxNamespaceType::Mount) {
+    let server = match server.needs_hosts_namespaces() {
         true => Serving::Remote(server.begin()?),
         false => Serving::Here(server),
     };

@@ -47,6 +47,7 @@ pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
         adopts_orphans: false,
         preserve_fds: preserved_fds(given)?,
         foreign: None,
+        resctrl: container.record.resctrl.as_ref(),
     };
     let InitStdio {
         stdin,

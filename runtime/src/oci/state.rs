@@ -20,6 +20,7 @@ use super::args::Given;
 use super::{Context, only_id, refused};
 use crate::cgroup;
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::resctrl;
 use crate::sys::process::pidfd_open;
 
 /// File names within a container's folder.
@@ -45,6 +46,9 @@ pub(super) struct Record {
     /// `CLONE_NEW*`.
     pub(super) namespaces: i32,
     pub(super) seccomp_filter: Option<PathBuf>,
+    /// Its groups of the resctrl file system.
+    #[serde(default)]
+    pub(super) resctrl: Option<resctrl::Groups>,
 }
 
 /// What it is doing.
