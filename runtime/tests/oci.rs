@@ -340,6 +340,12 @@ fn what_it_tells_of_itself() {
     assert!(cli.ok("run --help").starts_with("NAME:"));
     let features: Value = serde_json::from_str(&cli.ok("features")).unwrap();
     assert_eq!(features["linux"]["cgroup"]["v1"], true);
+    assert_eq!(
+        features["linux"]["intelRdt"],
+        json!({"enabled": true, "schemata": true, "monitoring": true})
+    );
+    let version = &features["annotations"]["io.github.seccomp.libseccomp.version"];
+    assert!(version.as_str().unwrap().starts_with("2."), "{version}");
     assert!(
         features["linux"]["capabilities"]
             .as_array()

@@ -86,7 +86,7 @@ impl Entering {
             };
             return Ok(Self::new(ours, stage, true));
         }
-        let mut entry = target.cgroup.entry()?;
+        let mut entry = target.cgroup.entry_below(target.below)?;
         let mut born_inside = entry.tree().map(fork_into);
         if matches!(born_inside, Some(Err(Errno::EBUSY))) {
             entry = target.cgroup.entry_beside(pid_of(target.init_pidfd)?)?;
@@ -289,7 +289,10 @@ impl Stage<'_> {
             Some(entry) => entry.enter()?,
             None => join(target)?,
         }
-        process::set_affinity(process, Affinity::Final)?;
+        match process.exec_cpu_affinity() {
+            None => process::reset_affinity(),
+            Some(_) => process::set_affinity(process, Affinity::Final)?,
+        }
         if let Some(groups) = target.resctrl {
             groups.enter(0)?;
         }

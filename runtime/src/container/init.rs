@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{getpid, sethostname, setsid};
+use nix::unistd::{fchdir, getpid, sethostname, setsid};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxPersonalityDomain, Process, Spec};
 
 use super::Options;
@@ -108,6 +108,7 @@ impl Init<'_> {
         root.mount_all(Some(self.cgroup.path()), own_cgroup, || gate.pass())?;
         // v1's limits on devices forbid to make any while they are being set
         gate.pass()?;
+        process::reset_affinity();
         root.make_devices()?;
         let stdio = self.open_console(&root, process)?;
         root.ensure_cwd(process.cwd())?;
@@ -117,6 +118,8 @@ impl Init<'_> {
             // nothing of ours is theirs
             cloexec_from(3).call("close_range")?;
             gate.await_hooks(hooks)?;
+            // these find themselves in the container's root, which they see as the host does
+            fchdir(root.root()).call("enter root file system")?;
             hooks.run(Kind::CreateContainer, getpid().as_raw(), &[])?;
         }
         let root = root.finish(self.options.no_pivot)?;
@@ -124,7 +127,9 @@ impl Init<'_> {
             // whoever makes the container is to hear of it, not whoever starts it
             process::check_program(process)?;
         }
-        Ok((root, stdio, self.warnings.clone()))
+        let mut warnings = self.warnings.clone();
+        warnings.extend(process::not_ambient(process.capabilities().as_ref()));
+        Ok((root, stdio, warnings))
     }
 
     fn open_console(&self, root: &Builder<'_>, process: &Process) -> Result<Option<[OwnedFd; 3]>> {
@@ -172,8 +177,8 @@ impl Init<'_> {
         };
         let set_up = || -> Result<()> {
             if let Some(hooks) = self.hooks {
-                let env = process.env().as_deref().unwrap_or_default();
-                hooks.run(Kind::StartContainer, getpid().as_raw(), env)?;
+                let env = process::environment(process, root.as_fd())?;
+                hooks.run(Kind::StartContainer, getpid().as_raw(), &env)?;
             }
             let linux = self.spec.linux().as_ref();
             if let Some(policy) = linux.and_then(|l| l.memory_policy().as_ref()) {

@@ -24,6 +24,7 @@ mod ended;
 mod exec;
 pub(crate) mod hooks;
 mod init;
+pub(crate) mod lenient;
 mod making;
 mod prepare;
 mod server;
@@ -172,6 +173,7 @@ impl Prepared {
             preserve_fds: 0,
             foreign: self.foreign.as_ref(),
             resctrl: self.resctrl.as_ref(),
+            below: &[],
         }
     }
 }
@@ -196,6 +198,8 @@ pub struct ExecTarget<'a> {
     pub foreign: Option<&'a Foreign>,
     /// Its groups of the resctrl file system.
     pub(crate) resctrl: Option<&'a resctrl::Groups>,
+    /// Groups below its cgroup, to be in there instead.
+    pub(crate) below: &'a [cgroup::Below],
 }
 
 /// A process that has entered a container, and may have ended since.

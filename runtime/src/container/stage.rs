@@ -7,6 +7,7 @@ use nix::sys::prctl::set_dumpable;
 use oci_spec::runtime::{LinuxMemory, LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use super::init::Init;
+use super::lenient::Read;
 use super::server::{Remote, Server};
 use super::{Options, check, hooks};
 use crate::cgroup;
@@ -56,7 +57,10 @@ fn try_run(
     listener: Option<OwnedFd>,
     channel: &Channel,
 ) -> Result<()> {
-    let spec = check::load(options)?;
+    let Read {
+        value: spec,
+        mut warnings,
+    } = check::load(options)?;
     let plan = Plan::read(&spec)?;
     let options = &labelled(&spec, options);
     let cgroup = check::cgroup(&spec, options)?;
@@ -67,7 +71,7 @@ fn try_run(
         true => Some(open_sources(&spec, options, mapped)?),
         false => None,
     };
-    let warnings = set_score(&spec, proc.as_fd())?;
+    warnings.extend(set_score(&spec, proc.as_fd())?);
     cgroup.check_unused()?;
     let resctrl = resctrl::Plan::read(&spec, &options.id, options.resctrl.as_deref())?;
     let devices = netdev::Plan::read(&spec, &plan)?;

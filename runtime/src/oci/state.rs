@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::args::Given;
 use super::{Context, only_id, refused};
 use crate::cgroup;
+use crate::container::lenient;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::resctrl;
 use crate::sys::process::pidfd_open;
@@ -119,7 +120,9 @@ impl Folder {
     pub(super) fn config(&self) -> Result<Spec> {
         let path = self.path.join(CONFIG);
         let text = fs::read(&path).path("read", &path)?;
-        serde_json::from_slice(&text).map_err(|source| Error::Parse { path, source })
+        let read = lenient::read(&text, lenient::Holds::Configuration);
+        read.map(|read| read.value)
+            .map_err(|source| Error::Parse { path, source })
     }
 
     /// Makes the container known. A state of the root's folder is on a tmpfs: nothing is synced.

@@ -1,7 +1,7 @@
 //! From the runtime's process to the container's program, for a container's init and for an exec alike.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -85,6 +85,12 @@ pub(crate) fn run(launch: &Launch<'_>) -> Error {
         Ok((args, env)) => Error::Exec(env::exec(&args, &env)),
         Err(e) => e,
     }
+}
+
+/// The environment that a process is going to have.
+pub(crate) fn environment(process: &Process, root: BorrowedFd<'_>) -> Result<Vec<String>> {
+    let given = process.env().as_deref().unwrap_or_default();
+    env::complete(given, process.user().uid(), root)
 }
 
 /// Whether the program can be found, for a caller who wants to know before it is started.

@@ -45,6 +45,17 @@ pub(crate) fn set_affinity(process: &Process, which: Affinity) -> Result<()> {
         .map_err(|errno| Error::invalid(&field, format!("{list:?}: {}", errno.desc())))
 }
 
+/// Lets the caller run on all processors of its cgroup, whatever those of whoever started the runtime. What the host
+/// doesn't allow stays as it is.
+pub(crate) fn reset_affinity() {
+    let mut all = CpuSet::new();
+    for number in 0..CpuSet::count() {
+        // each is below the set's size
+        let _ = all.set(number);
+    }
+    let _ = sched_setaffinity(Pid::from_raw(0), &all);
+}
+
 /// Has the caller's memory come from the nodes of a policy.
 pub(crate) fn apply_memory_policy(policy: &LinuxMemoryPolicy) -> Result<()> {
     const FIELD: &str = "linux.memoryPolicy";

@@ -20,6 +20,8 @@ mod shown;
 mod sources;
 
 pub(crate) use build::Builder;
+#[cfg(test)]
+pub(crate) use options::MountOptions;
 pub use overlay::{can_map_ids, detached_overlay};
 pub(crate) use pivot::{isolate_mounts, pivot};
 pub use relabel::relabel;

@@ -14,6 +14,8 @@ mod shrink;
 
 #[cfg(feature = "seccomp-compile")]
 pub use compile::compile;
+#[cfg(feature = "oci")]
+pub(crate) use compile::library_version;
 pub(crate) use filter::Filter;
 pub use profile::default_profile;
 #[cfg(feature = "seccomp-compile")]

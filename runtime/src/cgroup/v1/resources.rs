@@ -17,7 +17,7 @@ pub(super) fn apply(path: &Path, resources: &LinuxResources) -> Result<Vec<Strin
     if resources.unified().as_ref().is_some_and(|u| !u.is_empty()) {
         return Err(Error::invalid(
             "linux.resources.unified",
-            "this host has cgroup v1",
+            "invalid configuration: this host has cgroup v1",
         ));
     }
     if let Some(memory) = resources.memory() {
