@@ -17,8 +17,10 @@ use nix::sys::prctl::{set_child_subreaper, set_dumpable};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, setsid};
-use oci_spec::runtime::{LinuxNamespaceType, Process};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
+#[cfg(feature = "seccomp-compile")]
+use super::Told;
 use super::ended::Ended;
 use super::{Entered, ExecStarted, ExecTarget, check};
 use crate::cgroup;
@@ -28,6 +30,8 @@ use crate::foreign;
 use crate::monitor::exec::kill_tree;
 use crate::process::{self, Affinity, Console, Launch};
 use crate::rootfs::open_proc;
+#[cfg(feature = "seccomp-compile")]
+use crate::seccomp;
 use crate::seccomp::Filter;
 use crate::sys::cred::become_root;
 use crate::sys::fd::close_but_preserved;
@@ -305,6 +309,11 @@ impl Stage<'_> {
         ];
         close_but_preserved(&keep, target.preserve_fds).call("close_range")?;
         let filter = filter.map(Filter::read).transpose()?;
+        if let Some(told) = target.spec {
+            apply_machine(told.spec)?;
+        }
+        #[cfg(feature = "seccomp-compile")]
+        let listened = Listened::connect(target, filter.is_some())?;
         let proc = open_proc()?;
         let mut warnings = Vec::new();
         if let Some(score) = process.oom_score_adj() {
@@ -326,6 +335,14 @@ impl Stage<'_> {
         match clone(0, true, None).call("clone exec process")? {
             Forked::Parent(pid) => channel.report(&Report::Init { pid: pid.as_raw() }),
             Forked::Child(_child) => {
+                #[cfg(feature = "seccomp-compile")]
+                let filter = match listened.map(Listened::tell).transpose() {
+                    Ok(own) => own.or(filter),
+                    Err(error) => {
+                        channel.report_failure(&error);
+                        exit_now(1);
+                    }
+                };
                 let error = match enter(target, process, stdio, channel, warnings) {
                     Ok((root, stdio)) => process::run(&Launch {
                         process,
@@ -333,6 +350,7 @@ impl Stage<'_> {
                         stdio,
                         root,
                         preserve_fds: target.preserve_fds,
+                        before: None,
                     }),
                     Err(e) => e,
                 };
@@ -340,6 +358,62 @@ impl Stage<'_> {
                 exit_now(1);
             }
         }
+    }
+}
+
+/// What the init has besides its process's own settings.
+fn apply_machine(spec: &Spec) -> Result<()> {
+    process::set_execution_domain(spec)?;
+    match spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.memory_policy().as_ref())
+    {
+        Some(policy) => process::apply_memory_policy(policy),
+        None => Ok(()),
+    }
+}
+
+/// A filter whose listener is to be told of the process, once that exists.
+#[cfg(feature = "seccomp-compile")]
+struct Listened<'a> {
+    told: &'a Told<'a>,
+    waiting: seccomp::Waiting,
+    /// The host's procfs.
+    proc: OwnedFd,
+    init: Pid,
+}
+
+#[cfg(feature = "seccomp-compile")]
+impl<'a> Listened<'a> {
+    /// That of a container whose filter isn't at hand as a file.
+    fn connect(target: &'a ExecTarget<'a>, has_filter: bool) -> Result<Option<Self>> {
+        let Some(told) = target.spec.filter(|_| !has_filter) else {
+            return Ok(None);
+        };
+        let waiting = seccomp::connect(told.spec)?.filter(seccomp::Waiting::has_listener);
+        waiting
+            .map(|waiting| {
+                Ok(Self {
+                    told,
+                    waiting,
+                    proc: open_proc()?,
+                    init: pid_of(target.init_pidfd)?,
+                })
+            })
+            .transpose()
+    }
+
+    /// In the process.
+    fn tell(self) -> Result<Filter> {
+        let told = seccomp::Told {
+            id: self.told.id,
+            bundle: self.told.bundle,
+            pid: process::pid_seen_by(self.proc.as_fd())?,
+            status: "running",
+            init: self.init.as_raw(),
+        };
+        self.waiting.tell(self.told.spec, &told)
     }
 }
 

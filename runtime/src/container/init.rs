@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{fchdir, getpid, sethostname, setsid};
-use oci_spec::runtime::{LinuxNamespaceType, LinuxPersonalityDomain, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use super::Options;
 use super::hooks::{self, Kind};
@@ -16,12 +16,13 @@ use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Result};
 use crate::namespace::{self, IdMaps, Plan};
+use crate::netdev;
 use crate::process::{self, Console, Launch};
 use crate::rootfs::{Builder, Sources};
 use crate::seccomp::Filter;
 use crate::sys::cred::become_root;
 use crate::sys::fd::cloexec_from;
-use crate::sys::process::{set_domain_name, set_personality};
+use crate::sys::process::{end_on_signals, set_domain_name};
 
 /// What the init has from the stage.
 pub(super) struct Init<'a> {
@@ -65,6 +66,9 @@ impl Init<'_> {
             Ok(ready) => ready,
             Err(e) => return maker.report_failure(&e),
         };
+        if let Err(e) = end_on_signals().call("handle signals") {
+            return maker.report_failure(&e);
+        }
         match &self.listener {
             // a maker that is gone has nobody to start this for
             None if !maker.wait_for_release() => {}
@@ -113,6 +117,9 @@ impl Init<'_> {
         let stdio = self.open_console(&root, process)?;
         root.ensure_cwd(process.cwd())?;
         self.name_host()?;
+        if self.plan.is_new(LinuxNamespaceType::Network) {
+            netdev::raise_loopback()?;
+        }
         self.write_sysctls()?;
         if let Some(hooks) = self.hooks {
             // nothing of ours is theirs
@@ -171,15 +178,12 @@ impl Init<'_> {
     }
 
     fn launch(self, root: OwnedFd) -> Error {
-        let process = match process_of(self.spec).and_then(|p| set_execution_domain(self.spec).map(|()| p)) {
-            Ok(process) => process,
-            Err(e) => return e,
-        };
+        let process =
+            match process_of(self.spec).and_then(|p| process::set_execution_domain(self.spec).map(|()| p)) {
+                Ok(process) => process,
+                Err(e) => return e,
+            };
         let set_up = || -> Result<()> {
-            if let Some(hooks) = self.hooks {
-                let env = process::environment(process, root.as_fd())?;
-                hooks.run(Kind::StartContainer, getpid().as_raw(), &env)?;
-            }
             let linux = self.spec.linux().as_ref();
             if let Some(policy) = linux.and_then(|l| l.memory_policy().as_ref()) {
                 process::apply_memory_policy(policy)?;
@@ -190,12 +194,18 @@ impl Init<'_> {
             return e;
         }
         drop(self.proc);
+        let hooks = self.hooks.filter(|hooks| hooks.has(Kind::StartContainer));
+        let run_hooks = |env: &[String]| match hooks {
+            Some(hooks) => hooks.run(Kind::StartContainer, getpid().as_raw(), env),
+            None => Ok(()),
+        };
         process::run(&Launch {
             process,
             filter: self.filter,
             stdio: self.stdio,
             root,
             preserve_fds: self.options.preserve_fds,
+            before: Some(&run_hooks),
         })
     }
 }
@@ -204,20 +214,6 @@ fn process_of(spec: &Spec) -> Result<&Process> {
     spec.process()
         .as_ref()
         .ok_or_else(|| Error::invalid("process", "is missing"))
-}
-
-fn set_execution_domain(spec: &Spec) -> Result<()> {
-    let Some(personality) = spec.linux().as_ref().and_then(|l| l.personality().as_ref()) else {
-        return Ok(());
-    };
-    if personality.flags().as_ref().is_some_and(|f| !f.is_empty()) {
-        return Err(Error::invalid("linux.personality.flags", "none is defined"));
-    }
-    let domain = match personality.domain() {
-        LinuxPersonalityDomain::PerLinux => 0,
-        LinuxPersonalityDomain::PerLinux32 => 8,
-    };
-    set_personality(domain).call("personality")
 }
 
 /// Holds the init until it is in its cgroup, at the first step that needs that.

@@ -5,6 +5,12 @@ use oci_spec::runtime::Capability;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+/// `process.scheduler.flags` as the specification has them, and as the library does that reads them.
+const SCHEDULER_FLAGS: [(&str, &str); 2] = [
+    ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
+    ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),
+];
+
 /// Something that was read, and what of it was passed over.
 #[derive(Debug)]
 pub(crate) struct Read<T> {
@@ -18,7 +24,7 @@ pub(crate) enum Holds {
     /// In the field `process`, of a configuration.
     Configuration,
     /// It is one.
-    #[cfg(feature = "oci")]
+    #[cfg(any(test, feature = "oci"))]
     Process,
 }
 
@@ -38,7 +44,7 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8], holds: Holds) -> serde_json
     };
     let process = match holds {
         Holds::Configuration => all.get_mut("process"),
-        #[cfg(feature = "oci")]
+        #[cfg(any(test, feature = "oci"))]
         Holds::Process => Some(&mut all),
     };
     let warnings = process.map(complete).unwrap_or_default();
@@ -54,6 +60,13 @@ fn complete(process: &mut Value) -> Vec<String> {
         return Vec::new();
     };
     process.entry("user").or_insert_with(|| json!({}));
+    let flags = process.get_mut("scheduler").and_then(|s| s.get_mut("flags"));
+    for flag in flags.and_then(Value::as_array_mut).into_iter().flatten() {
+        let known = SCHEDULER_FLAGS.iter().find(|(name, _)| flag == name);
+        if let Some((_, ours)) = known {
+            *flag = json!(ours);
+        }
+    }
     let mut unknown = Vec::new();
     let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
     for set in sets.into_iter().flat_map(|sets| sets.values_mut()) {
@@ -96,6 +109,16 @@ mod tests {
             .as_ref()
             .unwrap();
         assert_eq!(bounding.len(), 1);
+    }
+
+    #[test]
+    fn flags_of_the_specification_are_known() {
+        for (name, _) in SCHEDULER_FLAGS {
+            let text =
+                json!({"args": ["sh"], "cwd": "/", "scheduler": {"policy": "SCHED_BATCH", "flags": [name]}});
+            let read = super::read::<oci_spec::runtime::Process>(text.to_string().as_bytes(), Holds::Process);
+            read.unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
     }
 
     #[test]

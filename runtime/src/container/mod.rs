@@ -31,9 +31,10 @@ mod server;
 mod stage;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
+use oci_spec::runtime::Spec;
 
 pub(crate) use check::read as read_config;
 pub use exec::{Entering, exec};
@@ -174,8 +175,21 @@ impl Prepared {
             foreign: self.foreign.as_ref(),
             resctrl: self.resctrl.as_ref(),
             below: &[],
+            spec: None,
         }
     }
+}
+
+/// A container as a process of it is told of: by its configuration, and by what a seccomp listener hears.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(feature = "oci"),
+    expect(dead_code, reason = "only the command line has the configuration at hand")
+)]
+pub(crate) struct Told<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) id: &'a str,
+    pub(crate) bundle: &'a Path,
 }
 
 /// A running container that a further process is to enter.
@@ -200,6 +214,9 @@ pub struct ExecTarget<'a> {
     pub(crate) resctrl: Option<&'a resctrl::Groups>,
     /// Groups below its cgroup, to be in there instead.
     pub(crate) below: &'a [cgroup::Below],
+    /// Its configuration, if what that says beyond the process is to hold for this one, too: personality, memory policy,
+    /// a seccomp profile with a listener.
+    pub(crate) spec: Option<&'a Told<'a>>,
 }
 
 /// A process that has entered a container, and may have ended since.

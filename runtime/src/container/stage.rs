@@ -177,11 +177,13 @@ fn filter_of(spec: &Spec, options: &Options, proc: BorrowedFd<'_>) -> Result<Opt
     }
     #[cfg(feature = "seccomp-compile")]
     {
+        let pid = process::pid_seen_by(proc)?;
         let told = seccomp::Told {
             id: &options.id,
             bundle: &options.bundle,
-            pid: process::pid_seen_by(proc)?,
+            pid,
             status: "creating",
+            init: pid,
         };
         seccomp::of_spec(spec, &told)
     }

@@ -231,6 +231,12 @@ impl<'a> Place<'a> {
     }
 }
 
+/// Brings up the loopback device of the network namespace that the caller is in, which is always its first.
+pub(crate) fn raise_loopback() -> Result<()> {
+    let up = Socket::open().and_then(|mut socket| socket.set_up(1));
+    up.map_err(|errno| Error::sys("bring up the loopback device", errno))
+}
+
 fn enter(namespace: BorrowedFd<'_>) -> Result<()> {
     setns(namespace, libc::CLONE_NEWNET).map_err(|errno| Error::sys("join network namespace", errno))
 }

@@ -12,7 +12,7 @@ use super::foreground::{self, Watched};
 use super::state::{Container, Status};
 use super::{Context, process, refused};
 use crate::cgroup::{self, Below};
-use crate::container::{self, ExecTarget, InitStdio};
+use crate::container::{self, ExecTarget, InitStdio, Told};
 use crate::error::{Error, Kind, Result};
 
 pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
@@ -25,15 +25,6 @@ pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
     let container = Container::load(context, id)?;
     check_status(given, &container)?;
     let spec = container.folder.config()?;
-    let is_filtered = spec
-        .linux()
-        .as_ref()
-        .is_some_and(|linux| linux.seccomp().is_some());
-    if is_filtered && container.record.seccomp_filter.is_none() {
-        let text =
-            "exec in a container whose seccomp profile has a listener is not supported by this version";
-        return Err(refused(Kind::Unsupported, text));
-    }
     let process = process::build(given, &spec, command)?;
     let (terminal, detached) = (process.terminal().unwrap_or(false), given.is_on("detach"));
     check_terminal(given, terminal, detached)?;
@@ -42,6 +33,11 @@ pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
     }
     let pidfd = container.pidfd()?;
     let (group, below) = group(given, &container)?;
+    let told = Told {
+        spec: &spec,
+        id,
+        bundle: &container.record.bundle,
+    };
     let target = ExecTarget {
         init_pidfd: pidfd.as_fd(),
         cgroup: &group,
@@ -52,6 +48,7 @@ pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
         foreign: None,
         resctrl: container.record.resctrl.as_ref(),
         below: &below,
+        spec: Some(&told),
     };
     let InitStdio {
         stdin,

@@ -21,12 +21,6 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// The environment as execve takes it: of a name that is given twice the last counts, and HOME is never empty.
 pub(super) fn prepare(given: &[String], uid: u32, root: BorrowedFd<'_>) -> Result<Vec<CString>> {
-    let entries = complete(given, uid, root)?;
-    Ok(entries.into_iter().filter_map(|e| CString::new(e).ok()).collect())
-}
-
-/// What the program's environment is going to be.
-pub(super) fn complete(given: &[String], uid: u32, root: BorrowedFd<'_>) -> Result<Vec<String>> {
     let mut entries: Vec<&str> = Vec::with_capacity(given.len() + 1);
     for (i, entry) in given.iter().enumerate() {
         if entry.contains('\0') {
@@ -47,7 +41,7 @@ pub(super) fn complete(given: &[String], uid: u32, root: BorrowedFd<'_>) -> Resu
         home = format!("HOME={}", home_of(uid, root));
         entries.push(&home);
     }
-    Ok(entries.into_iter().map(str::to_owned).collect())
+    Ok(entries.into_iter().filter_map(|e| CString::new(e).ok()).collect())
 }
 
 fn name(entry: &str) -> &str {

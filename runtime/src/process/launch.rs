@@ -1,7 +1,7 @@
 //! From the runtime's process to the container's program, for a container's init and for an exec alike.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -30,6 +30,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) root: OwnedFd,
     /// How many descriptors from 3 on it inherits as well.
     pub(crate) preserve_fds: u32,
+    /// What comes right before the program, as confined as that; it is given the program's environment.
+    pub(crate) before: Option<&'a dyn Fn(&[String]) -> Result<()>>,
 }
 
 /// Installs standard input, output and error; 0 to 2 are the only descriptors that the program inherits.
@@ -81,16 +83,17 @@ fn install_stdio(stdio: &[OwnedFd; 3], terminal: bool) -> Result<()> {
 ///
 /// The caller leads a session, is in the container's namespaces and cgroup, and has all privileges there.
 pub(crate) fn run(launch: &Launch<'_>) -> Error {
-    match prepare(launch) {
+    let prepared = prepare(launch).and_then(|(args, env)| {
+        if let Some(before) = launch.before {
+            let text = |entry: &CString| entry.to_string_lossy().into_owned();
+            before(&env.iter().map(text).collect::<Vec<_>>())?;
+        }
+        Ok((args, env))
+    });
+    match prepared {
         Ok((args, env)) => Error::Exec(env::exec(&args, &env)),
         Err(e) => e,
     }
-}
-
-/// The environment that a process is going to have.
-pub(crate) fn environment(process: &Process, root: BorrowedFd<'_>) -> Result<Vec<String>> {
-    let given = process.env().as_deref().unwrap_or_default();
-    env::complete(given, process.user().uid(), root)
 }
 
 /// Whether the program can be found, for a caller who wants to know before it is started.

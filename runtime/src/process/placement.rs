@@ -1,12 +1,15 @@
-//! On which processors and from which memory nodes a process runs: `process.execCPUAffinity`, `linux.memoryPolicy`.
+//! On which processors and from which memory nodes a process runs: `process.execCPUAffinity`, `linux.memoryPolicy`;
+//! and as what kind of machine it sees the host: `linux.personality`.
 
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxMemoryPolicy, MemoryPolicyFlagType, MemoryPolicyModeType, Process};
+use oci_spec::runtime::{
+    LinuxMemoryPolicy, LinuxPersonalityDomain, MemoryPolicyFlagType, MemoryPolicyModeType, Process, Spec,
+};
 
-use crate::error::{Error, Result};
-use crate::sys::process::set_memory_policy;
+use crate::error::{Context, Error, Result};
+use crate::sys::process::{set_memory_policy, set_personality};
 
 /// The highest number of a processor or node that is taken, plus one.
 const MAX_NUMBER: usize = 1024;
@@ -84,6 +87,21 @@ pub(crate) fn apply_memory_policy(policy: &LinuxMemoryPolicy) -> Result<()> {
         Errno::ENOSYS => Error::invalid(FIELD, "this kernel has no NUMA policies"),
         _ => Error::invalid(FIELD, format!("nodes {nodes:?}: {}", errno.desc())),
     })
+}
+
+/// Applies `linux.personality`.
+pub(crate) fn set_execution_domain(spec: &Spec) -> Result<()> {
+    let Some(personality) = spec.linux().as_ref().and_then(|l| l.personality().as_ref()) else {
+        return Ok(());
+    };
+    if personality.flags().as_ref().is_some_and(|f| !f.is_empty()) {
+        return Err(Error::invalid("linux.personality.flags", "none is defined"));
+    }
+    let domain = match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 8,
+    };
+    set_personality(domain).call("personality")
 }
 
 /// `0-3,7` as numbers.

@@ -176,7 +176,7 @@ fn confine(setup: &SandboxSetup) -> Result<SignalFd> {
     // a name for ps; without it, it is called like its maker
     let _ = set_name(c"pintle-init");
     unshare(CloneFlags::CLONE_NEWNS).call("unshare mount namespace")?;
-    isolate_mounts()?;
+    isolate_mounts(false)?;
     let tmpfs = FsContext::open("tmpfs")
         .and_then(|c| c.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC))
         .call("make empty root")?;

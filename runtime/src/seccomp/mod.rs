@@ -19,4 +19,4 @@ pub(crate) use compile::library_version;
 pub(crate) use filter::Filter;
 pub use profile::default_profile;
 #[cfg(feature = "seccomp-compile")]
-pub(crate) use raw::{Told, of_spec};
+pub(crate) use raw::{Told, Waiting, connect, of_spec};
