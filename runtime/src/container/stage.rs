@@ -79,11 +79,7 @@ fn try_run(
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
     let resources = resources.unwrap_or(&none);
-    channel.report(&Report::Begun {
-        cgroup: cgroup.name().to_string_lossy().into_owned(),
-        namespaces: plan.all(),
-        memory: resources.memory().as_ref().and_then(LinuxMemory::limit),
-    })?;
+    report_begun(&cgroup, &plan, resources, channel)?;
     let entry = make_group(&cgroup, resources)?;
     // who is in a user namespace may not have a child born where only the host's root may enter
     let entry = entry.filter(|entry| entry.tree().is_none() || !plan.joins(LinuxNamespaceType::User));
@@ -159,6 +155,20 @@ fn set_score(spec: &Spec, proc: BorrowedFd<'_>) -> Result<Vec<String>> {
     let score = spec.process().as_ref().and_then(Process::oom_score_adj);
     let warning = score.and_then(|score| process::set_oom_score(proc, score).transpose());
     Ok(warning.transpose()?.into_iter().collect())
+}
+
+/// From here on something is made that is to be undone.
+fn report_begun(
+    cgroup: &cgroup::Handle,
+    plan: &Plan,
+    resources: &LinuxResources,
+    channel: &Channel,
+) -> Result<()> {
+    channel.report(&Report::Begun {
+        cgroup: cgroup.name().to_string_lossy().into_owned(),
+        namespaces: plan.all(),
+        memory: resources.memory().as_ref().and_then(LinuxMemory::limit),
+    })
 }
 
 /// The container's hooks, of which the maker is to know.

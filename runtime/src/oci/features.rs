@@ -227,7 +227,7 @@ mod tests {
             "sync",
         ];
         for option in words("/mountOptions") {
-            let options = MountOptions::parse(0, &[option.clone()]).unwrap();
+            let options = MountOptions::parse(0, std::slice::from_ref(&option)).unwrap();
             assert!(options.data.is_empty() || common.contains(&&*option), "{option}");
         }
     }

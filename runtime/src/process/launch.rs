@@ -20,6 +20,9 @@ use crate::sys::fd::{cloexec_from, inherit, install};
 use crate::sys::process::reset_signals;
 use crate::sys::term::set_controlling;
 
+/// A step that is given an environment.
+pub(crate) type Before<'a> = dyn Fn(&[String]) -> Result<()> + 'a;
+
 /// Everything that a process takes along into its program.
 pub(crate) struct Launch<'a> {
     pub(crate) process: &'a Process,
@@ -31,7 +34,7 @@ pub(crate) struct Launch<'a> {
     /// How many descriptors from 3 on it inherits as well.
     pub(crate) preserve_fds: u32,
     /// What comes right before the program, as confined as that; it is given the program's environment.
-    pub(crate) before: Option<&'a dyn Fn(&[String]) -> Result<()>>,
+    pub(crate) before: Option<&'a Before<'a>>,
 }
 
 /// Installs standard input, output and error; 0 to 2 are the only descriptors that the program inherits.
