@@ -264,3 +264,36 @@ fn a_root_that_follows_the_host_sees_what_it_mounts_later() {
     nix::mount::umount(&root).unwrap();
     assert_eq!((done.code, done.out.as_str()), (0, "master:\n"), "{done:?}");
 }
+
+#[test]
+fn a_domain_is_named_once() {
+    let mut cli = Cli::new("cat /proc/sys/kernel/domainname");
+    cli.bundle.set("/domainname", json!("here"));
+    cli.bundle
+        .set("/linux/sysctl", json!({"kernel.domainname": "here"}));
+    assert_eq!(cli.ok("run c"), "here\n");
+    cli.bundle
+        .set("/linux/sysctl", json!({"kernel.domainname": "there"}));
+    let done = cli.run("run c");
+    assert!(done.code == 1 && done.err.contains("domainname: "), "{done:?}");
+    cli.assert_nothing_left();
+}
+
+#[test]
+fn a_root_that_is_moved_and_not_pivoted_is_the_only_one() {
+    let mut cli = Cli::new("ls / | tr '\\n' ' '");
+    cli.bundle.set("/linux/maskedPaths", json!([]));
+    assert_eq!(cli.ok("run --no-pivot c"), "bin dev etc proc root sys tmp ");
+    // what lies beneath the new root isn't the host's procfs, which would have no masks
+    cli.bundle.set(
+        "/process/args",
+        json!(["sh", "-c", "umount -l /proc; ls -A /proc | wc -l"]),
+    );
+    let caps = json!(["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"]);
+    cli.bundle.set(
+        "/process/capabilities",
+        json!({"bounding": caps, "effective": caps, "permitted": caps}),
+    );
+    assert_eq!(cli.ok("run --no-pivot c"), "0\n");
+    cli.assert_nothing_left();
+}

@@ -172,9 +172,22 @@ impl Init<'_> {
             .flatten()
         {
             namespace::check_sysctl(name, has)?;
+            self.check_domain(name, value)?;
             namespace::write_sysctl(self.proc.as_fd(), name, value)?;
         }
         Ok(())
+    }
+
+    /// Two that say something else of one thing.
+    fn check_domain(&self, sysctl: &str, value: &str) -> Result<()> {
+        let given = self.spec.domainname().as_deref().filter(|name| !name.is_empty());
+        match given {
+            Some(given) if sysctl.replace('/', ".") == "kernel.domainname" && given != value => {
+                let reason = format!("{given:?} is not what sysctl \"kernel.domainname\" says");
+                Err(Error::invalid("domainname", reason))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn launch(self, root: OwnedFd) -> Error {
