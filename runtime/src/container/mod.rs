@@ -50,6 +50,7 @@ use crate::checkpoint::Restore;
 use crate::foreign::Foreign;
 use crate::protocol::{CreateContainer, ForeignRuntime, Overlay};
 use crate::resctrl;
+use crate::rootfs::BlankMounts;
 
 /// What becomes the process's standard streams. With a terminal they are not used.
 #[derive(Debug)]
@@ -89,6 +90,8 @@ pub struct Options {
     pub runtime: Option<ForeignRuntime>,
     /// The root of the resctrl file system; none is where the host has it mounted.
     pub resctrl: Option<PathBuf>,
+    /// What its mount namespace starts from where that will do; else, and without it, from a copy of the caller's.
+    pub blank: Option<BlankMounts>,
 }
 
 /// Who makes a container's cgroup.
@@ -128,6 +131,7 @@ impl From<&CreateContainer> for Options {
             restore: None,
             runtime: request.runtime.clone(),
             resctrl: None,
+            blank: None,
         }
     }
 }

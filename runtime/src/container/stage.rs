@@ -18,7 +18,7 @@ use crate::namespace::{IdMaps, Plan};
 use crate::netdev;
 use crate::process;
 use crate::resctrl;
-use crate::rootfs::{Sources, has_idmaps, mount_label, open_proc};
+use crate::rootfs::{BlankMounts, Sources, has_idmaps, mount_label, open_proc};
 #[cfg(feature = "seccomp-compile")]
 use crate::seccomp;
 use crate::seccomp::Filter;
@@ -46,6 +46,7 @@ fn isolate(
 ) -> Result<()> {
     let mut keep = vec![stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd(), channel.fd()];
     keep.extend(listener.map(AsFd::as_fd));
+    keep.extend(options.blank.as_ref().map(AsFd::as_fd));
     close_but_preserved(&keep, options.preserve_fds).call("close_range")?;
     // nobody may trace or read what still holds the host's privileges; execve undoes this
     set_dumpable(false).call("prctl PR_SET_DUMPABLE")
@@ -103,7 +104,9 @@ fn try_run(
     plan.prepare_time(spec.linux().as_ref().and_then(|l| l.time_offsets().as_ref()))?;
     plan.join()?;
     let tree = entry.as_ref().and_then(cgroup::Entry::tree);
-    match clone(plan.clone_flags(), true, tree).call("clone container init")? {
+    let blank = blank_of(options, mapped, hooks.as_ref());
+    let new = flags(&plan, blank);
+    match clone(new, true, tree).call("clone container init")? {
         Forked::Child(_child) => {
             drop(server);
             let filter = filter_of(&spec, options, proc.as_fd()).unwrap_or_else(|e| {
@@ -114,6 +117,7 @@ fn try_run(
                 options,
                 spec: &spec,
                 plan: &plan,
+                blank,
                 cgroup: &cgroup,
                 entry,
                 filter,
@@ -155,6 +159,21 @@ fn set_score(spec: &Spec, proc: BorrowedFd<'_>) -> Result<Vec<String>> {
     let score = spec.process().as_ref().and_then(Process::oom_score_adj);
     let warning = score.and_then(|score| process::set_oom_score(proc, score).transpose());
     Ok(warning.transpose()?.into_iter().collect())
+}
+
+/// The blank mount namespace, where that will do: a user namespace's root may not enter it, and hooks are promised the
+/// host's paths.
+fn blank_of<'a>(options: &'a Options, mapped: bool, hooks: Option<&hooks::Plan>) -> Option<&'a BlankMounts> {
+    let will_do = !mapped && hooks.is_none() && !options.no_pivot;
+    options.blank.as_ref().filter(|_| will_do)
+}
+
+/// What clone3 is to make; a copy of the blank mount namespace the init makes itself.
+fn flags(plan: &Plan, blank: Option<&BlankMounts>) -> u64 {
+    match blank {
+        Some(_) => plan.clone_flags() & !(LinuxNamespaceType::Mount as u64),
+        None => plan.clone_flags(),
+    }
 }
 
 /// From here on something is made that is to be undone.
