@@ -68,10 +68,8 @@ fn try_run(
     let proc = open_proc()?;
     // a process in a user namespace could not reach what only the host's root can
     let mapped = plan.has(LinuxNamespaceType::User);
-    let sources = match mapped || has_idmaps(&spec) {
-        true => Some(open_sources(&spec, options, mapped)?),
-        false => None,
-    };
+    let early = mapped || has_idmaps(&spec);
+    let sources = early.then(|| open_sources(&spec, options, mapped)).transpose()?;
     warnings.extend(set_score(&spec, proc.as_fd())?);
     cgroup.check_unused()?;
     let resctrl = resctrl::Plan::read(&spec, &options.id, options.resctrl.as_deref())?;
