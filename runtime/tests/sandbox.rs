@@ -55,6 +55,32 @@ fn pinned_namespaces_are_joined_and_let_go() {
 }
 
 #[test]
+fn a_thread_sets_up_what_takes_no_process() {
+    let mut b = Bundle::new("hostname; cat /proc/sys/kernel/shmmni; readlink /proc/self/ns/net");
+    let dir = b.dir.path().to_owned();
+    let by_thread =
+        |setup: SandboxSetup| std::thread::scope(|s| s.spawn(|| sandbox::setup_by_thread(&dir, &setup)).join());
+    by_thread(setup()).unwrap().unwrap();
+    join(&mut b, &SHARED);
+    let seen = b.output();
+    assert!(seen.starts_with("pod\n123\nnet:["), "{seen}");
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    assert_ne!(seen.lines().last().unwrap(), own.to_str().unwrap());
+    sandbox::unpin(&dir).unwrap();
+    let shared = SandboxSetup {
+        shared_pid: true,
+        ..setup()
+    };
+    assert!(sandbox::needs_process(&shared));
+    assert!(by_thread(shared).unwrap().is_err());
+    let mut bad = setup();
+    bad.sysctls.insert("kernel.shmmni".to_owned(), "none".to_owned());
+    assert!(by_thread(bad).unwrap().is_err());
+    assert!(!b.path("ns").exists());
+    b.assert_nothing_left();
+}
+
+#[test]
 fn a_failed_set_up_leaves_nothing() {
     let b = Bundle::new("");
     for (change, text) in [

@@ -65,7 +65,8 @@ async fn begin(core: &Arc<Core>, pod: &Arc<Pod>, plan: SandboxPlan) -> Result<Ve
         made.await?;
         attach_network(core, pod).await
     };
-    let runs = async { Ok(monitor.await?.greet().await?) };
+    // with its sandbox set up a monitor outlives the daemon
+    let runs = async { Ok(monitor.await?.setup_sandbox(SandboxSetup::default()).await?) };
     let (ips, runs) = tokio::join!(connected, runs);
     runs.and(ips)
 }

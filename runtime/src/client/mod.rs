@@ -68,10 +68,7 @@ impl MonitorClient {
     }
 
     /// Waits until the monitor answers; its pid.
-    ///
-    /// # Errors
-    /// It is gone, or doesn't answer as a monitor.
-    pub async fn greet(&self) -> Result<i32> {
+    async fn greet(&self) -> Result<i32> {
         let hello = Request::Hello {
             version: PROTOCOL_VERSION,
         };

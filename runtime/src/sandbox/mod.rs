@@ -5,6 +5,7 @@
 //! takes the place of a pause process.
 
 mod init;
+mod procfs;
 mod setup;
 
 use std::fs;

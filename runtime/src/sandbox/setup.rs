@@ -12,7 +12,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -22,12 +22,12 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, sethostname};
 use oci_spec::runtime::LinuxNamespaceType;
 
-use super::{PINS, init, unpin};
+use super::{PINS, init, procfs, unpin};
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::{check_sysctl, write_sysctl};
 use crate::protocol::{IdMapping, NamespaceKind, SandboxSetup};
-use crate::rootfs::open_path;
+use crate::rootfs::{open_path, open_proc};
 use crate::sys::cred::{become_root, set_ids};
 use crate::sys::fd::close_all_but;
 use crate::sys::mount::{attach, clone_tree};
@@ -75,7 +75,11 @@ pub fn setup_by_thread(dir: &Path, setup: &SandboxSetup) -> Result<()> {
     }
     let pins = dir.join(PINS);
     fs::create_dir_all(&pins).path("create folder", &pins)?;
-    let done = enter(setup).and_then(|()| {
+    let sysctls = || match setup.sysctls.is_empty() {
+        true => Ok(()),
+        false => write_sysctls_through(&*procfs::root()?, setup, |_| true),
+    };
+    let done = enter(setup).and_then(|()| sysctls()).and_then(|()| {
         let kinds = setup.namespaces.iter();
         kinds
             .copied()
@@ -212,7 +216,10 @@ fn write_sysctls(setup: &SandboxSetup, mine: impl Fn(&str) -> bool) -> Result<()
     if setup.sysctls.is_empty() {
         return Ok(());
     }
-    let proc = crate::rootfs::open_proc()?;
+    write_sysctls_through(&open_proc()?, setup, mine)
+}
+
+fn write_sysctls_through(proc: &OwnedFd, setup: &SandboxSetup, mine: impl Fn(&str) -> bool) -> Result<()> {
     for (name, value) in setup.sysctls.iter().filter(|(name, _)| mine(name)) {
         write_sysctl(proc.as_fd(), name, value)?;
     }
@@ -301,13 +308,14 @@ fn in_child(setup: &SandboxSetup, socket: &UnixStream) -> Result<()> {
         become_root().call("become root of the user namespace")?;
     }
     enter(setup)?;
+    write_sysctls(setup, |name| !is_hosts_to_write(setup, name))?;
     (&mut &*socket).write_all(&[DONE]).call("report namespaces")?;
     // until they are pinned; end of file
     let _ = (&mut &*socket).read(&mut word);
     Ok(())
 }
 
-/// Gives the calling thread the sandbox's namespaces but for a user namespace, with what is set in them.
+/// Gives the calling thread the sandbox's namespaces but for a user namespace.
 fn enter(setup: &SandboxSetup) -> Result<()> {
     let flags = setup
         .namespaces
@@ -317,5 +325,5 @@ fn enter(setup: &SandboxSetup) -> Result<()> {
     if let Some(name) = &setup.hostname {
         sethostname(name).call("sethostname")?;
     }
-    write_sysctls(setup, |name| !is_hosts_to_write(setup, name))
+    Ok(())
 }
