@@ -58,8 +58,9 @@ fn pinned_namespaces_are_joined_and_let_go() {
 fn a_thread_sets_up_what_takes_no_process() {
     let mut b = Bundle::new("hostname; cat /proc/sys/kernel/shmmni; readlink /proc/self/ns/net");
     let dir = b.dir.path().to_owned();
-    let by_thread =
-        |setup: SandboxSetup| std::thread::scope(|s| s.spawn(|| sandbox::setup_by_thread(&dir, &setup)).join());
+    let by_thread = |setup: SandboxSetup| {
+        std::thread::scope(|s| s.spawn(|| sandbox::setup_by_thread(&dir, &setup)).join())
+    };
     by_thread(setup()).unwrap().unwrap();
     join(&mut b, &SHARED);
     let seen = b.output();

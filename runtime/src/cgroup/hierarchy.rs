@@ -44,7 +44,12 @@ pub fn hierarchies() -> &'static [Hierarchy] {
     static ALL: OnceLock<Vec<Hierarchy>> = OnceLock::new();
     ALL.get_or_init(|| {
         // line by line, and no further than needed: a node's mount table may be long, and who asks may live long
-        let lines = |path| File::open(path).map(|f| BufReader::new(f).lines()).into_iter().flatten();
+        let lines = |path| {
+            File::open(path)
+                .map(|f| BufReader::new(f).lines())
+                .into_iter()
+                .flatten()
+        };
         let known = lines("/proc/self/cgroup").map_while(Result::ok).count();
         parse(lines("/proc/self/mountinfo").map_while(Result::ok), known)
     })
