@@ -187,8 +187,8 @@ impl Prepared {
 /// A container as a process of it is told of: by its configuration, and by what a seccomp listener hears.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(
-    not(feature = "oci"),
-    expect(dead_code, reason = "only the command line has the configuration at hand")
+    not(feature = "seccomp-compile"),
+    expect(dead_code, reason = "listeners hear of it where filters are compiled")
 )]
 pub(crate) struct Told<'a> {
     pub(crate) spec: &'a Spec,
