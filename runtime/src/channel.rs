@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::resctrl::Groups;
 use crate::sys::fd::{own, recv_with_fds, retry, send_with_fds};
 
 /// Error texts are cut to this many bytes, so that a message always fits.
@@ -30,6 +31,8 @@ pub(crate) enum Report {
     },
     /// The container has hooks; a file with them comes with this message.
     Hooks {},
+    /// The container is in groups of the resctrl file system. Told again whenever another one has been made.
+    Resctrl { groups: Groups },
     /// The process exists and is the maker's child.
     Init { pid: i32 },
     /// The process is in its cgroup and limited; the stage ends.

@@ -11,10 +11,12 @@ pub mod foreign;
 pub mod log;
 pub mod monitor;
 mod namespace;
+mod netdev;
 #[cfg(feature = "oci")]
 pub mod oci;
 mod process;
 pub mod protocol;
+mod resctrl;
 pub mod rootfs;
 pub mod sandbox;
 pub mod seal;

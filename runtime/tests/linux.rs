@@ -70,16 +70,3 @@ fn memory_comes_from_the_nodes_of_the_policy() {
     let e = running.start().unwrap_err().to_string();
     assert_eq!(e, "linux.memoryPolicy: \"5-3\" is no list as 0-3,7");
 }
-
-#[test]
-fn what_is_not_supported_is_refused_and_not_passed_over() {
-    for (field, value) in [
-        ("/linux/intelRdt", json!({"closID": "x"})),
-        ("/linux/netDevices", json!({"eth9": {"name": "eth0"}})),
-    ] {
-        let mut b = Bundle::new("true");
-        b.set(field, value);
-        let e = b.error();
-        assert!(e.ends_with("is not supported") && e.starts_with("linux."), "{e}");
-    }
-}

@@ -216,8 +216,8 @@ fn a_dev_null_of_the_image_masks_nothing() {
 fn wrong_mounts_are_refused_by_name_and_leave_nothing() {
     let cases = [
         (
-            json!({"destination": "data", "type": "tmpfs"}),
-            "mounts[7].destination: \"data\" is not an absolute path",
+            json!({"destination": "", "type": "tmpfs"}),
+            "mounts[7].destination: \"\" is not an absolute path",
         ),
         (json!({"destination": "/data"}), "mounts[7].type: is missing"),
         (

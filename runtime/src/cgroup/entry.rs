@@ -19,6 +19,15 @@ use nix::unistd::Pid;
 use super::hierarchy::{Hierarchy, hierarchies};
 use crate::error::{Context, Error, Result};
 
+/// A group below another, in the hierarchy that has a controller of v1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Below {
+    /// Such as `cpu`.
+    pub(crate) controller: String,
+    /// Relative to the other.
+    pub(crate) path: PathBuf,
+}
+
 /// A group's open doors. Whoever holds them can enter, whatever its own privileges are.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -29,21 +38,31 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Opens the doors of a group that exists.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    /// Opens the doors of a group that exists, or in some hierarchies of groups below it.
+    pub(super) fn open(path: &Path, below: &[Below]) -> Result<Self> {
         let mut entry = Self {
             tasks: Vec::new(),
             tree: None,
         };
         for hierarchy in hierarchies() {
-            let folder = hierarchy.mount.join(path);
+            let sub = below
+                .iter()
+                .find(|below| hierarchy.controllers.contains(&below.controller));
+            let folder = match sub {
+                Some(below) => hierarchy.mount.join(path).join(&below.path),
+                None => hierarchy.mount.join(path),
+            };
             let opened = match hierarchy.v2 {
                 true => open_folder(&folder).map(|fd| entry.tree = Some(fd)),
                 false => open_tasks(&folder).map(|task| entry.tasks.push(task)),
             };
             match opened {
                 // a hierarchy that was mounted after the group was made has nothing to join
-                Err(e) if e.errno() == Some(Errno::ENOENT) && !is_required(hierarchy) => {}
+                Err(e) if e.errno() == Some(Errno::ENOENT) && sub.is_none() && !is_required(hierarchy) => {}
+                Err(e) if sub.is_some() => {
+                    let errno = e.errno().unwrap_or(Errno::EIO);
+                    return Err(Error::io("error adding pid to cgroup", folder, errno));
+                }
                 other => other?,
             }
         }
@@ -52,7 +71,7 @@ impl Entry {
 
     /// As [`Entry::open`], but in the cgroup2 tree that of the group in which a process is: this one, or one below.
     pub(super) fn open_beside(path: &Path, pid: Pid) -> Result<Self> {
-        let mut entry = Self::open(path)?;
+        let mut entry = Self::open(path, &[])?;
         let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
         let text = fs::read_to_string(&file).path("read", &file)?;
         let place = text.lines().find_map(|line| line.strip_prefix("0::/"));

@@ -26,7 +26,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
-pub(crate) use entry::Entry;
+pub(crate) use entry::{Below, Entry};
 pub use hierarchy::{Hierarchy, Mode, detect, hierarchies};
 pub use oom::OomWatch;
 pub use stats::{
@@ -143,16 +143,14 @@ impl Handle {
             return Ok(());
         }
         let refuse = |why: &str| {
-            Err(Error::invalid(
-                "linux.cgroupsPath",
-                format!("container's cgroup is {why}"),
-            ))
+            let reason = format!("container's cgroup {why}");
+            Err(Error::invalid("linux.cgroupsPath", reason))
         };
         if self.is_frozen() {
             return refuse("unexpectedly frozen");
         }
         if !self.processes()?.is_empty() {
-            return refuse("not empty");
+            return refuse("is not empty");
         }
         Ok(())
     }
@@ -241,7 +239,12 @@ impl Handle {
 
     /// Opens the doors through which a process can enter by itself at once. The group must exist.
     pub(crate) fn entry(&self) -> Result<Entry> {
-        Entry::open(&self.path)
+        self.entry_below(&[])
+    }
+
+    /// As [`Handle::entry`], but in some hierarchies to groups below it.
+    pub(crate) fn entry_below(&self, below: &[Below]) -> Result<Entry> {
+        Entry::open(&self.path, below)
     }
 
     /// As [`Handle::entry`], but in the cgroup2 tree beside a process below: a group that has handed controllers down

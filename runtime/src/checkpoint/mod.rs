@@ -156,6 +156,17 @@ fn check_spec(spec: &Spec, plan: &Plan) -> Result<()> {
     if plan.joins(LinuxNamespaceType::Cgroup) {
         return no("that shares another's cgroup namespace");
     }
+    let linux = spec.linux().as_ref();
+    if linux.is_some_and(|l| {
+        l.net_devices()
+            .as_ref()
+            .is_some_and(|devices| !devices.is_empty())
+    }) {
+        return no("with network devices of the host's");
+    }
+    if linux.is_some_and(|l| l.intel_rdt().is_some()) {
+        return no("with resctrl groups");
+    }
     let id_mapped = spec.mounts().iter().flatten().any(|mount| {
         let words = |o: &String| o == "idmap" || o == "ridmap";
         mount.options().iter().flatten().any(words) || mount.uid_mappings().is_some()

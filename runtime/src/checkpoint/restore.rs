@@ -101,7 +101,7 @@ impl Keeper<'_> {
         self.basis.cgroup.create()?;
         let entry = self.basis.cgroup.entry()?;
         unshare(CloneFlags::CLONE_NEWNS).call("unshare mount namespace")?;
-        isolate_mounts()?;
+        isolate_mounts(false)?;
         let root = self.restore.work.join("root");
         let mounts = self.show_mounts(&root)?;
         let images = File::open(&self.restore.images).path("open", &self.restore.images)?;

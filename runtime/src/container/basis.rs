@@ -20,7 +20,7 @@ pub(crate) struct Basis {
 impl Basis {
     /// Reads the bundle's config.json.
     pub(crate) fn read(options: &Options) -> Result<Self> {
-        let spec = check::load(options)?;
+        let spec = check::load(options)?.value;
         Ok(Self {
             plan: Plan::read(&spec)?,
             cgroup: check::cgroup(&spec, options)?,

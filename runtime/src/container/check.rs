@@ -4,6 +4,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{Process, Spec};
 
+use super::lenient::{self, Read};
 use super::{Cgroups, Options};
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
@@ -17,14 +18,18 @@ const MAX_CONFIG: u64 = 16 << 20;
 const SCOPE_PREFIX: &str = "pintle";
 
 /// Reads and checks the bundle's configuration.
-pub(super) fn load(options: &Options) -> Result<Spec> {
-    let spec = read(options)?;
-    check(&spec, options)?;
-    Ok(spec)
+pub(super) fn load(options: &Options) -> Result<Read<Spec>> {
+    let read = read_told(options)?;
+    check(&read.value, options)?;
+    Ok(read)
 }
 
 /// Reads it only: what can be done with it is for others to say.
 pub(crate) fn read(options: &Options) -> Result<Spec> {
+    read_told(options).map(|read| read.value)
+}
+
+fn read_told(options: &Options) -> Result<Read<Spec>> {
     let path = options.bundle.join("config.json");
     let about = std::fs::metadata(&path).path("stat", &path)?;
     let size = about.len();
@@ -38,7 +43,27 @@ pub(crate) fn read(options: &Options) -> Result<Spec> {
         ));
     }
     let text = std::fs::read(&path).path("read", &path)?;
-    serde_json::from_slice(&text).map_err(|source| Error::Parse { path, source })
+    let read = lenient::read(&text, lenient::Holds::Configuration);
+    let mut read = read.map_err(|source| Error::Parse { path, source })?;
+    let warnings = make_absolute(&mut read.value);
+    read.warnings.extend(warnings);
+    Ok(read)
+}
+
+/// Destinations without a slash before them mean the container's root (config.md of the specification).
+fn make_absolute(spec: &mut Spec) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        let destination = mount.destination();
+        if destination.is_relative() && !destination.as_os_str().is_empty() {
+            warnings.push(format!(
+                "mount destination {} is not absolute",
+                destination.display()
+            ));
+            mount.set_destination(Path::new("/").join(destination));
+        }
+    }
+    warnings
 }
 
 fn check(spec: &Spec, options: &Options) -> Result<()> {
@@ -95,12 +120,6 @@ fn refuse_unsupported(spec: &Spec, options: &Options) -> Result<()> {
             "linux.mountLabel",
             format!("{label:?}: SELinux is not enabled on this host"),
         ));
-    }
-    if linux.intel_rdt().is_some() {
-        return Err(unsupported("linux.intelRdt", "resource control"));
-    }
-    if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
-        return Err(unsupported("linux.netDevices", "moving network devices"));
     }
     Ok(())
 }

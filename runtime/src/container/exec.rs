@@ -8,16 +8,13 @@
 //!     │ ◀─ end of file: execve succeeded, or Failed ───────── execve
 //! ```
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::prctl::{set_child_subreaper, set_dumpable};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, setsid};
-use oci_spec::runtime::{LinuxNamespaceType, Process};
+use nix::unistd::Pid;
+use oci_spec::runtime::Process;
 
 use super::ended::Ended;
 use super::{Entered, ExecStarted, ExecTarget, check};
@@ -26,12 +23,11 @@ use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
 use crate::foreign;
 use crate::monitor::exec::kill_tree;
-use crate::process::{self, Affinity, Console, Launch};
-use crate::rootfs::open_proc;
-use crate::seccomp::Filter;
-use crate::sys::cred::become_root;
-use crate::sys::fd::close_but_preserved;
-use crate::sys::process::{Forked, clone, exit_now, fork, fork_into, pid_of, pidfd_open, setns, wait};
+use crate::process;
+use crate::sys::process::{Forked, exit_now, fork, fork_into, pid_of, pidfd_open, wait};
+
+mod stage;
+use stage::Stage;
 
 /// Runs a process in a container; returns once its program runs, or with why it can't, and then nothing is left.
 ///
@@ -86,7 +82,7 @@ impl Entering {
             };
             return Ok(Self::new(ours, stage, true));
         }
-        let mut entry = target.cgroup.entry()?;
+        let mut entry = target.cgroup.entry_below(target.below)?;
         let mut born_inside = entry.tree().map(fork_into);
         if matches!(born_inside, Some(Err(Errno::EBUSY))) {
             entry = target.cgroup.entry_beside(pid_of(target.init_pidfd)?)?;
@@ -254,128 +250,10 @@ impl Progress {
             Report::Console {} => self.console = fds.into_iter().next(),
             Report::Ready { warnings } => self.warnings = warnings,
             Report::Failed { kind, message } => return Err(Error::Remote { kind, message }),
-            Report::Begun { .. } | Report::Hooks {} | Report::Limited { .. } => {
+            Report::Begun { .. } | Report::Hooks {} | Report::Resctrl { .. } | Report::Limited { .. } => {
                 return Err(Error::sys("exec: unexpected report", Errno::EPROTO));
             }
         }
         Ok(())
     }
-}
-
-struct Stage<'a> {
-    target: &'a ExecTarget<'a>,
-    /// The doors that it has still to go through; without them it joins the slow way.
-    entry: Option<cgroup::Entry>,
-    process: &'a Process,
-    filter: Option<&'a Path>,
-    stdio: [OwnedFd; 3],
-    channel: &'a Channel,
-}
-
-impl Stage<'_> {
-    fn run(self) -> Result<()> {
-        let Self {
-            target,
-            entry,
-            process,
-            filter,
-            stdio,
-            channel,
-        } = self;
-        set_dumpable(false).call("prctl PR_SET_DUMPABLE")?;
-        // the process inherits processors, cgroup, namespaces and score
-        process::set_affinity(process, Affinity::Initial)?;
-        match entry {
-            Some(entry) => entry.enter()?,
-            None => join(target)?,
-        }
-        process::set_affinity(process, Affinity::Final)?;
-        let keep = [
-            stdio[0].as_fd(),
-            stdio[1].as_fd(),
-            stdio[2].as_fd(),
-            channel.fd(),
-            target.init_pidfd,
-        ];
-        close_but_preserved(&keep, target.preserve_fds).call("close_range")?;
-        let filter = filter.map(Filter::read).transpose()?;
-        let proc = open_proc()?;
-        let mut warnings = Vec::new();
-        if let Some(score) = process.oom_score_adj() {
-            warnings.extend(process::set_oom_score(proc.as_fd(), score)?);
-        }
-        // inherited by the process, which executes nothing before its program
-        process::set_labels_for_exec(proc.as_fd(), "process", process)?;
-        drop(proc);
-        setns(target.init_pidfd, target.namespaces).map_err(|errno| match errno {
-            Errno::ESRCH => Error::Remote {
-                kind: crate::error::Kind::InvalidState,
-                message: "cannot exec in a stopped container".to_owned(),
-            },
-            _ => Error::sys("join the container's namespaces", errno),
-        })?;
-        if target.namespaces & LinuxNamespaceType::User as i32 != 0 {
-            become_root().call("become root of the user namespace")?;
-        }
-        match clone(0, true, None).call("clone exec process")? {
-            Forked::Parent(pid) => channel.report(&Report::Init { pid: pid.as_raw() }),
-            Forked::Child(_child) => {
-                let error = match enter(target, process, stdio, channel, warnings) {
-                    Ok((root, stdio)) => process::run(&Launch {
-                        process,
-                        filter,
-                        stdio,
-                        root,
-                        preserve_fds: target.preserve_fds,
-                    }),
-                    Err(e) => e,
-                };
-                channel.report_failure(&error);
-                exit_now(1);
-            }
-        }
-    }
-}
-
-/// Moves this process into the container's cgroup.
-fn join(target: &ExecTarget<'_>) -> Result<()> {
-    match target.cgroup.join(Pid::from_raw(0)) {
-        Err(e) if e.errno() == Some(Errno::EBUSY) => target
-            .cgroup
-            .entry_beside(pid_of(target.init_pidfd)?)?
-            .enter_all(),
-        other => other,
-    }
-}
-
-/// Session, terminal, and the root to find the user in.
-fn enter(
-    target: &ExecTarget<'_>,
-    process: &Process,
-    stdio: [OwnedFd; 3],
-    channel: &Channel,
-    warnings: Vec<String>,
-) -> Result<(OwnedFd, [OwnedFd; 3])> {
-    setsid().call("setsid")?;
-    if target.adopts_orphans {
-        // kept over execve
-        set_child_subreaper(true).call("prctl PR_SET_CHILD_SUBREAPER")?;
-    }
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = openat(AT_FDCWD, "/", flags, Mode::empty()).path("open", "/")?;
-    if !warnings.is_empty() {
-        channel.report(&Report::Ready { warnings })?;
-    }
-    if !process.terminal().unwrap_or(false) {
-        return Ok((root, stdio));
-    }
-    let ptmx = crate::rootfs::open_in_root(
-        root.as_fd(),
-        Path::new("/dev/pts/ptmx"),
-        OFlag::O_RDWR | OFlag::O_NOCTTY,
-    )?;
-    let Console { master, slave } = process::open_terminal(ptmx, process, target.terminal_newlines)?;
-    channel.report_with(&Report::Console {}, &[master.as_fd()])?;
-    let copy = || slave.try_clone().path("dup", "terminal");
-    Ok((root, [copy()?, copy()?, copy()?]))
 }

@@ -160,7 +160,8 @@ impl Plan {
         self.has(Kind::Prestart) || self.has(Kind::CreateRuntime)
     }
 
-    /// Runs those of a kind in their order, until one fails. `environment` is what those that name none have.
+    /// Runs those of a kind in their order, until one fails. `environment` is what those that name none have; if
+    /// it is empty, that of the runtime.
     pub(crate) fn run(&self, kind: Kind, pid: i32, environment: &[String]) -> Result<()> {
         let state = State {
             oci_version: &self.version,

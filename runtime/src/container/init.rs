@@ -7,8 +7,8 @@ use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{getpid, sethostname, setsid};
-use oci_spec::runtime::{LinuxNamespaceType, LinuxPersonalityDomain, Process, Spec};
+use nix::unistd::{fchdir, getpid, sethostname, setsid};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use super::Options;
 use super::hooks::{self, Kind};
@@ -16,12 +16,13 @@ use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Result};
 use crate::namespace::{self, IdMaps, Plan};
+use crate::netdev;
 use crate::process::{self, Console, Launch};
 use crate::rootfs::{BlankMounts, Builder, Sources, View};
 use crate::seccomp::Filter;
 use crate::sys::cred::become_root;
 use crate::sys::fd::cloexec_from;
-use crate::sys::process::{set_domain_name, set_personality};
+use crate::sys::process::{end_on_signals, set_domain_name};
 
 /// What the init has from the stage.
 pub(super) struct Init<'a> {
@@ -67,6 +68,9 @@ impl Init<'_> {
             Ok(ready) => ready,
             Err(e) => return maker.report_failure(&e),
         };
+        if let Err(e) = end_on_signals().call("handle signals") {
+            return maker.report_failure(&e);
+        }
         match &self.listener {
             // a maker that is gone has nobody to start this for
             None if !maker.wait_for_release() => {}
@@ -105,15 +109,21 @@ impl Init<'_> {
         root.mount_all(Some(&view), || gate.pass())?;
         // v1's limits on devices forbid to make any while they are being set
         gate.pass()?;
+        process::reset_affinity();
         root.make_devices()?;
         let stdio = self.open_console(&root, process)?;
         root.ensure_cwd(process.cwd())?;
         self.name_host()?;
+        if self.plan.is_new(LinuxNamespaceType::Network) {
+            netdev::raise_loopback()?;
+        }
         self.write_sysctls()?;
         if let Some(hooks) = self.hooks {
             // nothing of ours is theirs
             cloexec_from(3).call("close_range")?;
             gate.await_hooks(hooks)?;
+            // these find themselves in the container's root, which they see as the host does
+            fchdir(root.root()).call("enter root file system")?;
             hooks.run(Kind::CreateContainer, getpid().as_raw(), &[])?;
         }
         let root = root.finish(self.options.no_pivot)?;
@@ -121,7 +131,9 @@ impl Init<'_> {
             // whoever makes the container is to hear of it, not whoever starts it
             process::check_program(process)?;
         }
-        Ok((root, stdio, self.warnings.clone()))
+        let mut warnings = self.warnings.clone();
+        warnings.extend(process::not_ambient(process.capabilities().as_ref()));
+        Ok((root, stdio, warnings))
     }
 
     /// What the stage did not open. From a blank mount namespace nothing of the host's can be reached, so that what is else
@@ -179,21 +191,31 @@ impl Init<'_> {
             .flatten()
         {
             namespace::check_sysctl(name, has)?;
+            self.check_domain(name, value)?;
             namespace::write_sysctl(self.proc.as_fd(), name, value)?;
         }
         Ok(())
     }
 
-    fn launch(self, root: OwnedFd) -> Error {
-        let process = match process_of(self.spec).and_then(|p| set_execution_domain(self.spec).map(|()| p)) {
-            Ok(process) => process,
-            Err(e) => return e,
-        };
-        let set_up = || -> Result<()> {
-            if let Some(hooks) = self.hooks {
-                let env = process.env().as_deref().unwrap_or_default();
-                hooks.run(Kind::StartContainer, getpid().as_raw(), env)?;
+    /// Two that say something else of one thing.
+    fn check_domain(&self, sysctl: &str, value: &str) -> Result<()> {
+        let given = self.spec.domainname().as_deref().filter(|name| !name.is_empty());
+        match given {
+            Some(given) if sysctl.replace('/', ".") == "kernel.domainname" && given != value => {
+                let reason = format!("{given:?} is not what sysctl \"kernel.domainname\" says");
+                Err(Error::invalid("domainname", reason))
             }
+            _ => Ok(()),
+        }
+    }
+
+    fn launch(self, root: OwnedFd) -> Error {
+        let process =
+            match process_of(self.spec).and_then(|p| process::set_execution_domain(self.spec).map(|()| p)) {
+                Ok(process) => process,
+                Err(e) => return e,
+            };
+        let set_up = || -> Result<()> {
             let linux = self.spec.linux().as_ref();
             if let Some(policy) = linux.and_then(|l| l.memory_policy().as_ref()) {
                 process::apply_memory_policy(policy)?;
@@ -204,12 +226,18 @@ impl Init<'_> {
             return e;
         }
         drop(self.proc);
+        let hooks = self.hooks.filter(|hooks| hooks.has(Kind::StartContainer));
+        let run_hooks = |env: &[String]| match hooks {
+            Some(hooks) => hooks.run(Kind::StartContainer, getpid().as_raw(), env),
+            None => Ok(()),
+        };
         process::run(&Launch {
             process,
             filter: self.filter,
             stdio: self.stdio,
             root,
             preserve_fds: self.options.preserve_fds,
+            before: Some(&run_hooks),
         })
     }
 }
@@ -218,20 +246,6 @@ fn process_of(spec: &Spec) -> Result<&Process> {
     spec.process()
         .as_ref()
         .ok_or_else(|| Error::invalid("process", "is missing"))
-}
-
-fn set_execution_domain(spec: &Spec) -> Result<()> {
-    let Some(personality) = spec.linux().as_ref().and_then(|l| l.personality().as_ref()) else {
-        return Ok(());
-    };
-    if personality.flags().as_ref().is_some_and(|f| !f.is_empty()) {
-        return Err(Error::invalid("linux.personality.flags", "none is defined"));
-    }
-    let domain = match personality.domain() {
-        LinuxPersonalityDomain::PerLinux => 0,
-        LinuxPersonalityDomain::PerLinux32 => 8,
-    };
-    set_personality(domain).call("personality")
 }
 
 /// Holds the init until it is in its cgroup, at the first step that needs that.

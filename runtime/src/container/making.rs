@@ -151,6 +151,7 @@ impl Making {
             terminal_newlines: self.terminal_newlines,
             warnings: self.progress.warnings,
             foreign: self.foreign,
+            resctrl: self.progress.resctrl,
             hooks: self.progress.hooks,
         }
     }

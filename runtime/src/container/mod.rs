@@ -24,15 +24,17 @@ mod ended;
 mod exec;
 pub(crate) mod hooks;
 mod init;
+pub(crate) mod lenient;
 mod making;
 mod prepare;
 mod server;
 mod stage;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
+use oci_spec::runtime::Spec;
 
 pub(crate) use check::read as read_config;
 pub use exec::{Entering, exec};
@@ -47,6 +49,7 @@ use crate::cgroup;
 use crate::checkpoint::Restore;
 use crate::foreign::Foreign;
 use crate::protocol::{CreateContainer, ForeignRuntime, Overlay};
+use crate::resctrl;
 use crate::rootfs::BlankMounts;
 
 /// What becomes the process's standard streams. With a terminal they are not used.
@@ -85,6 +88,8 @@ pub struct Options {
     pub restore: Option<Restore>,
     /// Have another runtime make it.
     pub runtime: Option<ForeignRuntime>,
+    /// The root of the resctrl file system; none is where the host has it mounted.
+    pub resctrl: Option<PathBuf>,
     /// What its mount namespace starts from where that will do; else, and without it, from a copy of the caller's.
     pub blank: Option<BlankMounts>,
 }
@@ -125,6 +130,7 @@ impl From<&CreateContainer> for Options {
             cgroups: Cgroups::ByName,
             restore: None,
             runtime: request.runtime.clone(),
+            resctrl: None,
             blank: None,
         }
     }
@@ -153,6 +159,8 @@ pub struct Prepared {
     pub warnings: Vec<String>,
     /// Who has made it, if that was another runtime.
     pub foreign: Option<Foreign>,
+    /// Its groups of the resctrl file system.
+    pub(crate) resctrl: Option<resctrl::Groups>,
     /// Those that are still to run.
     hooks: Option<hooks::Plan>,
 }
@@ -169,8 +177,23 @@ impl Prepared {
             adopts_orphans: false,
             preserve_fds: 0,
             foreign: self.foreign.as_ref(),
+            resctrl: self.resctrl.as_ref(),
+            below: &[],
+            spec: None,
         }
     }
+}
+
+/// A container as a process of it is told of: by its configuration, and by what a seccomp listener hears.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(feature = "seccomp-compile"),
+    expect(dead_code, reason = "listeners hear of it where filters are compiled")
+)]
+pub(crate) struct Told<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) id: &'a str,
+    pub(crate) bundle: &'a Path,
 }
 
 /// A running container that a further process is to enter.
@@ -191,6 +214,13 @@ pub struct ExecTarget<'a> {
     pub preserve_fds: u32,
     /// Who has made it, if that was another runtime.
     pub foreign: Option<&'a Foreign>,
+    /// Its groups of the resctrl file system.
+    pub(crate) resctrl: Option<&'a resctrl::Groups>,
+    /// Groups below its cgroup, to be in there instead.
+    pub(crate) below: &'a [cgroup::Below],
+    /// Its configuration, if what that says beyond the process is to hold for this one, too: personality, memory policy,
+    /// a seccomp profile with a listener.
+    pub(crate) spec: Option<&'a Told<'a>>,
 }
 
 /// A process that has entered a container, and may have ended since.

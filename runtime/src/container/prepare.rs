@@ -16,6 +16,7 @@ use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
 use crate::protocol::CreateContainer;
+use crate::resctrl;
 use crate::sys::process::{pidfd_kill, pidfd_open, wait};
 
 /// Makes a container up to the point where its init waits. A failure leaves nothing behind.
@@ -104,10 +105,13 @@ fn release(prepared: &Prepared) -> Result<Channel> {
     }
 }
 
-/// Removes what is left of a container whose processes have ended, or never ran: its cgroup. Then its poststop hooks
-/// run; of these, what fails is only told, as warnings.
+/// Removes what is left of a container whose processes have ended, or never ran: its cgroup, its resctrl groups. Then its
+/// poststop hooks run; of these, what fails is only told, as warnings.
 pub fn remove(prepared: &Prepared) -> Result<Vec<String>> {
     prepared.cgroup.remove()?;
+    if let Some(groups) = &prepared.resctrl {
+        groups.remove()?;
+    }
     let hooks = prepared.hooks.as_ref();
     let failed = hooks.and_then(|hooks| hooks.run(hooks::Kind::Poststop, 0, &[]).err());
     Ok(failed.into_iter().map(|e| e.to_string()).collect())
@@ -136,6 +140,7 @@ pub(super) struct Progress {
     pub(super) init: Option<Pid>,
     pub(super) console: Option<OwnedFd>,
     pub(super) hooks: Option<hooks::Plan>,
+    pub(super) resctrl: Option<resctrl::Groups>,
     pub(super) warnings: Vec<String>,
     limited: bool,
     ready: bool,
@@ -179,6 +184,7 @@ impl Progress {
                 let file = fds.into_iter().next().map(File::from);
                 self.hooks = file.map(hooks::Plan::from_file).transpose()?;
             }
+            Report::Resctrl { groups } => self.resctrl = Some(groups),
             Report::Init { pid } => self.init = Some(Pid::from_raw(pid)),
             Report::Limited { warnings } => {
                 self.warnings.extend(warnings);
@@ -253,6 +259,9 @@ impl Progress {
         }
         if let Some(cgroup) = self.cgroup.take() {
             let _ = cgroup.remove();
+        }
+        if let Some(groups) = self.resctrl.take() {
+            let _ = groups.remove();
         }
         // whatever hooks have made, these undo
         if let Some(hooks) = self.hooks.take() {

@@ -19,6 +19,8 @@ use crate::cgroup::{self, Mode};
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Result};
 use crate::namespace::{Plan, root_outside, write_map};
+use crate::netdev;
+use crate::resctrl;
 use crate::sys::process::{Forked, exit_now, fork, set_parent_death_signal, wait};
 
 /// Names the files of a cgroup that come with the right to divide it up (cgroups(7)).
@@ -34,11 +36,25 @@ pub(super) struct Server<'a> {
     pub(super) resources: &'a LinuxResources,
     /// A byte in here lets the init go on, twice if there are hooks.
     pub(super) opener: UnixStream,
+    pub(super) resctrl: Option<&'a resctrl::Plan>,
+    pub(super) devices: Option<&'a netdev::Plan>,
     pub(super) hooks: Option<&'a hooks::Plan>,
     pub(super) channel: &'a Channel,
 }
 
 impl Server<'_> {
+    /// Whether a stage that joins the container's namespaces can't do this any more: in a user namespace it has not the
+    /// host's privileges, in another's mount namespace it doesn't find the host's cgroups, devices are moved from the
+    /// runtime's network namespace, and hooks run in all of the runtime's.
+    pub(super) fn needs_hosts_namespaces(&self) -> bool {
+        let joins = |kind| self.plan.joins(kind);
+        let has_hooks = self.hooks.is_some_and(hooks::Plan::has_any_of_runtime);
+        joins(LinuxNamespaceType::User)
+            || joins(LinuxNamespaceType::Mount)
+            || (joins(LinuxNamespaceType::Network) && self.devices.is_some())
+            || (has_hooks && self.plan.joins_any())
+    }
+
     /// Does it in this process, and reports what fails: before the init hears of it, which would only know that nobody
     /// opens its gate any more.
     pub(super) fn serve(self, pid: Pid) {
@@ -60,6 +76,15 @@ impl Server<'_> {
         }
         if self.plan.has(LinuxNamespaceType::User) && self.plan.is_new(LinuxNamespaceType::Cgroup) {
             delegate(self.cgroup, pid)?;
+        }
+        if let Some(resctrl) = self.resctrl {
+            resctrl.apply(pid.as_raw(), |groups| {
+                let groups = groups.clone();
+                self.channel.report(&Report::Resctrl { groups })
+            })?;
+        }
+        if let Some(devices) = self.devices {
+            devices.apply(&Path::new("/proc").join(pid.to_string()).join("ns/net"))?;
         }
         self.open_gate()?;
         if !self.run_hooks(pid)? {

@@ -7,6 +7,7 @@ use nix::sys::prctl::set_dumpable;
 use oci_spec::runtime::{LinuxMemory, LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use super::init::Init;
+use super::lenient::Read;
 use super::server::{Remote, Server};
 use super::{Options, check, hooks};
 use crate::cgroup;
@@ -14,8 +15,10 @@ use crate::channel::{Channel, Report};
 use crate::checkpoint;
 use crate::error::{Context, Result};
 use crate::namespace::{IdMaps, Plan};
+use crate::netdev;
 use crate::process;
-use crate::rootfs::{Sources, has_idmaps, mount_label, open_proc};
+use crate::resctrl;
+use crate::rootfs::{BlankMounts, Sources, has_idmaps, mount_label, open_proc};
 #[cfg(feature = "seccomp-compile")]
 use crate::seccomp;
 use crate::seccomp::Filter;
@@ -55,28 +58,27 @@ fn try_run(
     listener: Option<OwnedFd>,
     channel: &Channel,
 ) -> Result<()> {
-    let spec = check::load(options)?;
+    let Read {
+        value: spec,
+        mut warnings,
+    } = check::load(options)?;
     let plan = Plan::read(&spec)?;
     let options = &labelled(&spec, options);
     let cgroup = check::cgroup(&spec, options)?;
     let proc = open_proc()?;
     // a process in a user namespace could not reach what only the host's root can
     let mapped = plan.has(LinuxNamespaceType::User);
-    let sources = match mapped || has_idmaps(&spec) {
-        true => Some(open_sources(&spec, options, mapped)?),
-        false => None,
-    };
-    let warnings = set_score(&spec, proc.as_fd())?;
+    let early = mapped || has_idmaps(&spec);
+    let sources = early.then(|| open_sources(&spec, options, mapped)).transpose()?;
+    warnings.extend(set_score(&spec, proc.as_fd())?);
     cgroup.check_unused()?;
+    let resctrl = resctrl::Plan::read(&spec, &options.id, options.resctrl.as_deref())?;
+    let devices = netdev::Plan::read(&spec, &plan)?;
     let hooks = report_hooks(&spec, options, channel)?;
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
     let resources = resources.unwrap_or(&none);
-    channel.report(&Report::Begun {
-        cgroup: cgroup.name().to_string_lossy().into_owned(),
-        namespaces: plan.all(),
-        memory: resources.memory().as_ref().and_then(LinuxMemory::limit),
-    })?;
+    report_begun(&cgroup, &plan, resources, channel)?;
     let entry = make_group(&cgroup, resources)?;
     // who is in a user namespace may not have a child born where only the host's root may enter
     let entry = entry.filter(|entry| entry.tree().is_none() || !plan.joins(LinuxNamespaceType::User));
@@ -88,25 +90,20 @@ fn try_run(
         enters: entry.is_some(),
         resources,
         opener,
+        resctrl: resctrl.as_ref(),
+        devices: devices.as_ref(),
         hooks: hooks.as_ref(),
         channel,
     };
-    // nor has it the host's privileges; and in another's mount namespace it would not find the host's cgroups
-    let server = match plan.joins(LinuxNamespaceType::User) || plan.joins(LinuxNamespaceType::Mount) {
+    let server = match server.needs_hosts_namespaces() {
         true => Serving::Remote(server.begin()?),
         false => Serving::Here(server),
     };
     plan.prepare_time(spec.linux().as_ref().and_then(|l| l.time_offsets().as_ref()))?;
     plan.join()?;
     let tree = entry.as_ref().and_then(cgroup::Entry::tree);
-    let blank = options.blank.as_ref().filter(|_| {
-        // a user namespace's root may not enter it, and hooks are promised the host's paths
-        !mapped && hooks.is_none() && !options.no_pivot
-    });
-    let new = match blank {
-        Some(_) => plan.clone_flags() & !(LinuxNamespaceType::Mount as u64),
-        None => plan.clone_flags(),
-    };
+    let blank = blank_of(options, mapped, hooks.as_ref());
+    let new = flags(&plan, blank);
     match clone(new, true, tree).call("clone container init")? {
         Forked::Child(_child) => {
             drop(server);
@@ -162,6 +159,35 @@ fn set_score(spec: &Spec, proc: BorrowedFd<'_>) -> Result<Vec<String>> {
     Ok(warning.transpose()?.into_iter().collect())
 }
 
+/// The blank mount namespace, where that will do: a user namespace's root may not enter it, and hooks are promised the
+/// host's paths.
+fn blank_of<'a>(options: &'a Options, mapped: bool, hooks: Option<&hooks::Plan>) -> Option<&'a BlankMounts> {
+    let will_do = !mapped && hooks.is_none() && !options.no_pivot;
+    options.blank.as_ref().filter(|_| will_do)
+}
+
+/// What clone3 is to make; a copy of the blank mount namespace the init makes itself.
+fn flags(plan: &Plan, blank: Option<&BlankMounts>) -> u64 {
+    match blank {
+        Some(_) => plan.clone_flags() & !(LinuxNamespaceType::Mount as u64),
+        None => plan.clone_flags(),
+    }
+}
+
+/// From here on something is made that is to be undone.
+fn report_begun(
+    cgroup: &cgroup::Handle,
+    plan: &Plan,
+    resources: &LinuxResources,
+    channel: &Channel,
+) -> Result<()> {
+    channel.report(&Report::Begun {
+        cgroup: cgroup.name().to_string_lossy().into_owned(),
+        namespaces: plan.all(),
+        memory: resources.memory().as_ref().and_then(LinuxMemory::limit),
+    })
+}
+
 /// The container's hooks, of which the maker is to know.
 fn report_hooks(spec: &Spec, options: &Options, channel: &Channel) -> Result<Option<hooks::Plan>> {
     let hooks = hooks::Plan::read(spec, &options.id, &options.bundle)?;
@@ -178,11 +204,13 @@ fn filter_of(spec: &Spec, options: &Options, proc: BorrowedFd<'_>) -> Result<Opt
     }
     #[cfg(feature = "seccomp-compile")]
     {
+        let pid = process::pid_seen_by(proc)?;
         let told = seccomp::Told {
             id: &options.id,
             bundle: &options.bundle,
-            pid: process::pid_seen_by(proc)?,
+            pid,
             status: "creating",
+            init: pid,
         };
         seccomp::of_spec(spec, &told)
     }

@@ -94,6 +94,11 @@ impl Plan {
         self.join.iter().any(|(flag, _)| *flag == kind as i32)
     }
 
+    /// Whether it is in any namespace that exists already.
+    pub(crate) fn joins_any(&self) -> bool {
+        !self.join.is_empty()
+    }
+
     /// Where the namespace of this kind lies that is joined.
     pub(crate) fn path(&self, kind: LinuxNamespaceType) -> Option<&Path> {
         let found = self.join.iter().find(|(flag, _)| *flag == kind as i32);

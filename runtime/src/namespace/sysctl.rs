@@ -28,11 +28,15 @@ const IPC: [&str; 12] = [
 /// Refuses what would change the host: a parameter of no namespace, or of one that isn't the container's own.
 pub(crate) fn check(name: &str, has: impl Fn(LinuxNamespaceType) -> bool) -> Result<()> {
     let dotted = name.replace('/', ".");
+    if dotted == "kernel.hostname" {
+        let reason = "is not allowed, as it conflicts with hostname";
+        return Err(Error::invalid(format!("sysctl {name:?}"), reason));
+    }
     let kind = if dotted.starts_with("net.") {
         LinuxNamespaceType::Network
     } else if dotted.starts_with("fs.mqueue.") || IPC.contains(&dotted.as_str()) {
         LinuxNamespaceType::Ipc
-    } else if matches!(dotted.as_str(), "kernel.domainname" | "kernel.hostname") {
+    } else if dotted == "kernel.domainname" {
         LinuxNamespaceType::Uts
     } else if dotted.starts_with("user.") {
         LinuxNamespaceType::User
@@ -99,7 +103,10 @@ mod tests {
         let net = |kind| kind == LinuxNamespaceType::Network;
         assert!(check("net.ipv4.ip_forward", net).is_ok());
         assert!(check("kernel.shmmax", net).is_err());
-        assert!(check("kernel.panic", |_| true).is_err());
+        assert!(check("kernel.domainname", |_| true).is_ok());
+        for refused in ["kernel.hostname", "kernel.panic"] {
+            assert!(check(refused, |_| true).is_err(), "{refused}");
+        }
         assert!(check("vm.swappiness", |_| true).is_err());
     }
 

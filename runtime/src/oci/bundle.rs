@@ -11,6 +11,7 @@ use oci_spec::runtime::{Process, Spec};
 
 use super::args::Given;
 use super::{refused, wrong_flag};
+use crate::container::lenient;
 use crate::error::{Context, Error, Kind, Result};
 use crate::process::above_stdio;
 use crate::sys::fd::{is_open, send_with_fds};
@@ -47,7 +48,10 @@ impl Bundle {
             }
             Err(e) => return Err(e).path("stat", &config),
         };
-        let spec = serde_json::from_slice(&text).map_err(|source| Error::Parse { path: config, source })?;
+        // whoever makes the container tells what was passed over
+        let spec = lenient::read(&text, lenient::Holds::Configuration)
+            .map_err(|source| Error::Parse { path: config, source })?
+            .value;
         Ok(Self { path, text, spec })
     }
 

@@ -167,6 +167,7 @@ fn record(id: &str, bundle: &Bundle, prepared: &Prepared, filter: Option<PathBuf
         cgroup: prepared.cgroup.name().to_owned(),
         namespaces: prepared.namespaces,
         seccomp_filter: filter,
+        resctrl: prepared.resctrl.clone(),
     }
 }
 

@@ -47,6 +47,9 @@ pub(super) fn destroy(container: &Container) -> Result<Option<String>> {
     }
     // of a group of systemd's its name can be used again when this returns
     cgroup::remove(container.record.cgroup.to_str().unwrap_or_default())?;
+    if let Some(groups) = &container.record.resctrl {
+        groups.remove()?;
+    }
     let spec = container.folder.config();
     let id = &container.record.id;
     let plan = spec.and_then(|spec| hooks::Plan::read(&spec, id, &container.record.bundle));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::Given;
@@ -12,7 +13,7 @@ use super::list::put;
 use super::state::{Container, Status};
 use super::{Context, only_id, refused, wrong_flag};
 use crate::cgroup::{Depth, Device, Hugetlb, Memory, Stats};
-use crate::error::{Context as _, Kind, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 
 /// Time between statistics unless the caller says otherwise.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -47,10 +48,7 @@ pub(super) fn events(context: &mut Context, given: &Given) -> Result<i32> {
         };
         let now_killed = container.cgroup.oom_kills();
         if now_killed > kills {
-            put(&format!(
-                "{}\n",
-                json!({"type": "oom", "id": container.record.id})
-            ))?;
+            put_event("oom", &container, None)?;
         }
         kills = now_killed;
         if has_ended {
@@ -65,7 +63,25 @@ pub(super) fn events(context: &mut Context, given: &Given) -> Result<i32> {
 
 fn print_stats(container: &Container) -> Result<()> {
     let stats = container.cgroup.stats(Depth::Everything)?;
-    let line = json!({"type": "stats", "id": container.record.id, "data": data(&stats)});
+    put_event("stats", container, Some(data(&stats)))
+}
+
+/// An event, its fields in the order that readers without a parser rely on.
+#[derive(Serialize)]
+struct Event<'a> {
+    r#type: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
+fn put_event(kind: &'static str, container: &Container, data: Option<Value>) -> Result<()> {
+    let event = Event {
+        r#type: kind,
+        id: &container.record.id,
+        data,
+    };
+    let line = serde_json::to_string(&event).map_err(|_| Error::sys("encode event", Errno::EINVAL))?;
     put(&format!("{line}\n"))
 }
 

@@ -1,6 +1,9 @@
 //! `exec`: a further process in a container.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
 
 use super::args::Given;
 use super::bundle::{check_terminal, preserved_fds, send_console, send_pidfd, write_pid_file};
@@ -8,9 +11,9 @@ use super::create::own_stdio;
 use super::foreground::{self, Watched};
 use super::state::{Container, Status};
 use super::{Context, process, refused};
-use crate::cgroup;
-use crate::container::{self, ExecTarget, InitStdio};
-use crate::error::{Kind, Result};
+use crate::cgroup::{self, Below};
+use crate::container::{self, ExecTarget, InitStdio, Told};
+use crate::error::{Error, Kind, Result};
 
 pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
     let Some((id, command)) = given.words.split_first() else {
@@ -22,15 +25,6 @@ pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
     let container = Container::load(context, id)?;
     check_status(given, &container)?;
     let spec = container.folder.config()?;
-    let is_filtered = spec
-        .linux()
-        .as_ref()
-        .is_some_and(|linux| linux.seccomp().is_some());
-    if is_filtered && container.record.seccomp_filter.is_none() {
-        let text =
-            "exec in a container whose seccomp profile has a listener is not supported by this version";
-        return Err(refused(Kind::Unsupported, text));
-    }
     let process = process::build(given, &spec, command)?;
     let (terminal, detached) = (process.terminal().unwrap_or(false), given.is_on("detach"));
     check_terminal(given, terminal, detached)?;
@@ -38,7 +32,12 @@ pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
         foreground::prepare(false)?;
     }
     let pidfd = container.pidfd()?;
-    let group = group(given, &container)?;
+    let (group, below) = group(given, &container)?;
+    let told = Told {
+        spec: &spec,
+        id,
+        bundle: &container.record.bundle,
+    };
     let target = ExecTarget {
         init_pidfd: pidfd.as_fd(),
         cgroup: &group,
@@ -47,6 +46,9 @@ pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
         adopts_orphans: false,
         preserve_fds: preserved_fds(given)?,
         foreign: None,
+        resctrl: container.record.resctrl.as_ref(),
+        below: &below,
+        spec: Some(&told),
     };
     let InitStdio {
         stdin,
@@ -88,18 +90,46 @@ fn check_status(given: &Given, container: &Container) -> Result<()> {
     }
 }
 
-/// The container's cgroup, or with `--cgroup` one below it.
-fn group(given: &Given, container: &Container) -> Result<cgroup::Handle> {
-    let Some(below) = given.get("cgroup").filter(|path| !path.is_empty()) else {
-        return Ok(container.cgroup.clone());
-    };
-    if below.contains(':') {
-        return Err(refused(
-            Kind::InvalidArgument,
-            "--cgroup for single controllers is not supported by this version",
-        ));
+/// The container's cgroup, or with `--cgroup` one below it: in all hierarchies, or in those of the controllers named.
+fn group(given: &Given, container: &Container) -> Result<(cgroup::Handle, Vec<Below>)> {
+    let mut handle = container.cgroup.clone();
+    let mut below = Vec::new();
+    for flag in given.all("cgroup").filter(|flag| !flag.is_empty()) {
+        let (controllers, path) = match flag.split_once(':') {
+            Some((controllers, path)) => (Some(controllers), path),
+            None => (None, flag),
+        };
+        let path = sub_path(path)?;
+        match controllers {
+            None => handle = sub_group(&container.cgroup, &path)?,
+            Some(controllers) => {
+                for controller in controllers.split(',') {
+                    below.push(sub_group_of(controller, &path)?);
+                }
+            }
+        }
     }
-    let path = container.cgroup.path().join(below.trim_start_matches('/'));
+    Ok((handle, below))
+}
+
+/// A path that stays below.
+fn sub_path(path: &str) -> Result<PathBuf> {
+    let path = Path::new(path.trim_start_matches('/'));
+    let is_below = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    match path.components().all(is_below) {
+        true => Ok(path.to_owned()),
+        false => Err(refused(
+            Kind::InvalidArgument,
+            format!("bad sub cgroup path: {}", path.display()),
+        )),
+    }
+}
+
+fn sub_group(cgroup: &cgroup::Handle, path: &Path) -> Result<cgroup::Handle> {
+    if path.as_os_str().is_empty() {
+        return Ok(cgroup.clone());
+    }
+    let path = cgroup.path().join(path);
     let handle = cgroup::Handle::new(path.to_str().unwrap_or_default())?;
     match cgroup::manager()
         .folders(handle.path())
@@ -107,12 +137,22 @@ fn group(given: &Given, container: &Container) -> Result<cgroup::Handle> {
         .any(|folder| folder.exists())
     {
         true => Ok(handle),
+        false => Err(Error::io("error adding pid to cgroup", path, Errno::ENOENT)),
+    }
+}
+
+fn sub_group_of(controller: &str, path: &Path) -> Result<Below> {
+    let known = cgroup::hierarchies()
+        .iter()
+        .any(|hierarchy| hierarchy.controllers.iter().any(|c| c == controller));
+    match known {
+        true => Ok(Below {
+            controller: controller.to_owned(),
+            path: path.to_owned(),
+        }),
         false => Err(refused(
-            Kind::NotFound,
-            format!(
-                "bad sub cgroup path: {}: no such file or directory",
-                path.display()
-            ),
+            Kind::InvalidArgument,
+            format!("unknown controller {controller:?}"),
         )),
     }
 }

@@ -7,6 +7,7 @@ use oci_spec::runtime::{Box, BoxBuilder, Capabilities, Capability, LinuxCapabili
 
 use super::args::Given;
 use super::{refused, wrong_flag};
+use crate::container::lenient;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::term::size;
 
@@ -53,7 +54,8 @@ fn callers_size() -> Option<Box> {
 
 fn read(path: &Path) -> Result<Process> {
     let text = std::fs::read(path).path("open", path)?;
-    serde_json::from_slice(&text).map_err(|source| Error::Parse {
+    let read = lenient::read(&text, lenient::Holds::Process);
+    read.map(|read| read.value).map_err(|source| Error::Parse {
         path: path.to_owned(),
         source,
     })
@@ -90,7 +92,8 @@ fn set_user(given: &Given, process: &mut Process) -> Result<()> {
     Ok(())
 }
 
-/// Added to all sets but the inheritable one, which would outlive a change of the program.
+/// Added to all sets but the inheritable one, which would outlive a change of the program; to the ambient one if the
+/// container's processes inherit capabilities at all.
 fn add_capabilities(given: &Given, process: &mut Process) -> Result<()> {
     let mut added = Capabilities::new();
     for name in given.all("cap") {
@@ -112,6 +115,9 @@ fn add_capabilities(given: &Given, process: &mut Process) -> Result<()> {
     all.set_bounding(bounding);
     all.set_effective(effective);
     all.set_permitted(permitted);
+    if all.inheritable().as_ref().is_some_and(|set| !set.is_empty()) {
+        all.set_ambient(with(all.ambient()));
+    }
     process.set_capabilities(Some(all));
     Ok(())
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::args::Given;
 use super::{Context, refused};
+use crate::cgroup;
 use crate::error::{Context as _, Error, Kind, Result};
 
 pub(super) fn write(_context: &mut Context, given: &Given) -> Result<i32> {
@@ -15,6 +16,9 @@ pub(super) fn write(_context: &mut Context, given: &Given) -> Result<i32> {
     let mut spec = example();
     if given.is_on("rootless") {
         make_rootless(&mut spec);
+    }
+    if cgroup::detect() == cgroup::Mode::V2 {
+        add_cgroup_namespace(&mut spec);
     }
     let text = serde_json::to_string_pretty(&spec).map_err(|source| Error::Parse {
         path: path.clone(),
@@ -65,8 +69,7 @@ fn example() -> Value {
         "linux": {
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
             "namespaces": [
-                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
-                {"type": "cgroup"}
+                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}
             ],
             "maskedPaths": [
                 "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -77,11 +80,18 @@ fn example() -> Value {
     })
 }
 
+/// As other runtimes write it, where containers see their part of the one tree.
+fn add_cgroup_namespace(spec: &mut Value) {
+    if let Some(list) = spec["linux"]["namespaces"].as_array_mut() {
+        list.push(json!({"type": "cgroup"}));
+    }
+}
+
 /// The caller becomes root of a user namespace, and nothing needs more than that.
 fn make_rootless(spec: &mut Value) {
     let linux = &mut spec["linux"];
     linux["namespaces"] = json!([
-        {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}, {"type": "user"}
+        {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "user"}
     ]);
     let map = |id: u32| json!([{"containerID": 0, "hostID": id, "size": 1}]);
     linux["uidMappings"] = map(nix::unistd::geteuid().as_raw());
@@ -109,6 +119,7 @@ mod tests {
             let mut spec = example();
             if rootless {
                 make_rootless(&mut spec);
+                add_cgroup_namespace(&mut spec);
             }
             let _: oci_spec::runtime::Spec = serde_json::from_value(spec).unwrap();
         }

@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 use super::args::Given;
 use super::{Context, only_id, refused};
 use crate::cgroup;
+use crate::container::lenient;
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::resctrl;
 use crate::sys::process::pidfd_open;
 
 /// File names within a container's folder.
@@ -45,6 +47,9 @@ pub(super) struct Record {
     /// `CLONE_NEW*`.
     pub(super) namespaces: i32,
     pub(super) seccomp_filter: Option<PathBuf>,
+    /// Its groups of the resctrl file system.
+    #[serde(default)]
+    pub(super) resctrl: Option<resctrl::Groups>,
 }
 
 /// What it is doing.
@@ -115,7 +120,9 @@ impl Folder {
     pub(super) fn config(&self) -> Result<Spec> {
         let path = self.path.join(CONFIG);
         let text = fs::read(&path).path("read", &path)?;
-        serde_json::from_slice(&text).map_err(|source| Error::Parse { path, source })
+        let read = lenient::read(&text, lenient::Holds::Configuration);
+        read.map(|read| read.value)
+            .map_err(|source| Error::Parse { path, source })
     }
 
     /// Makes the container known. A state of the root's folder is on a tmpfs: nothing is synced.

@@ -122,6 +122,20 @@ impl Sets {
     }
 }
 
+/// Ambient capabilities that can't be had, as warnings: only what is permitted and inheritable can be ambient.
+pub(crate) fn not_ambient(given: Option<&LinuxCapabilities>) -> Vec<String> {
+    let sets = Sets::read(given);
+    let missing = sets.ambient & !(sets.inner.permitted & sets.inner.inheritable);
+    let names = NAMES
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| missing & (1 << number) != 0);
+    let reason = "it is not both permitted and inheritable";
+    names
+        .map(|(_, name)| format!("can't raise ambient capability CAP_{name}: {reason}"))
+        .collect()
+}
+
 fn mask(set: Option<&Capabilities>) -> u64 {
     set.into_iter()
         .flatten()

@@ -20,6 +20,9 @@ use crate::sys::fd::{cloexec_from, inherit, install};
 use crate::sys::process::reset_signals;
 use crate::sys::term::set_controlling;
 
+/// A step that is given an environment.
+pub(crate) type Before<'a> = dyn Fn(&[String]) -> Result<()> + 'a;
+
 /// Everything that a process takes along into its program.
 pub(crate) struct Launch<'a> {
     pub(crate) process: &'a Process,
@@ -30,6 +33,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) root: OwnedFd,
     /// How many descriptors from 3 on it inherits as well.
     pub(crate) preserve_fds: u32,
+    /// What comes right before the program, as confined as that; it is given the program's environment.
+    pub(crate) before: Option<&'a Before<'a>>,
 }
 
 /// Installs standard input, output and error; 0 to 2 are the only descriptors that the program inherits.
@@ -81,7 +86,14 @@ fn install_stdio(stdio: &[OwnedFd; 3], terminal: bool) -> Result<()> {
 ///
 /// The caller leads a session, is in the container's namespaces and cgroup, and has all privileges there.
 pub(crate) fn run(launch: &Launch<'_>) -> Error {
-    match prepare(launch) {
+    let prepared = prepare(launch).and_then(|(args, env)| {
+        if let Some(before) = launch.before {
+            let text = |entry: &CString| entry.to_string_lossy().into_owned();
+            before(&env.iter().map(text).collect::<Vec<_>>())?;
+        }
+        Ok((args, env))
+    });
+    match prepared {
         Ok((args, env)) => Error::Exec(env::exec(&args, &env)),
         Err(e) => e,
     }

@@ -8,9 +8,9 @@ mod lsm;
 mod placement;
 mod terminal;
 
-pub(crate) use caps::Sets;
 #[cfg(feature = "oci")]
 pub(crate) use caps::names as capability_names;
+pub(crate) use caps::{Sets, not_ambient};
 pub(crate) use launch::{Launch, above_stdio, check_program, install_streams, run};
 #[cfg(feature = "seccomp-compile")]
 pub(crate) use limits::pid_seen_by;
@@ -18,5 +18,7 @@ pub(crate) use limits::set_oom_score;
 pub(crate) use lsm::{
     check as check_labels, is_selinux as selinux_is_enabled, set_for_exec as set_labels_for_exec,
 };
-pub(crate) use placement::{Affinity, apply_memory_policy, set_affinity};
+pub(crate) use placement::{
+    Affinity, apply_memory_policy, reset_affinity, set_affinity, set_execution_domain,
+};
 pub(crate) use terminal::{Console, open as open_terminal};

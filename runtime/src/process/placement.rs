@@ -1,12 +1,15 @@
-//! On which processors and from which memory nodes a process runs: `process.execCPUAffinity`, `linux.memoryPolicy`.
+//! On which processors and from which memory nodes a process runs: `process.execCPUAffinity`, `linux.memoryPolicy`;
+//! and as what kind of machine it sees the host: `linux.personality`.
 
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxMemoryPolicy, MemoryPolicyFlagType, MemoryPolicyModeType, Process};
+use oci_spec::runtime::{
+    LinuxMemoryPolicy, LinuxPersonalityDomain, MemoryPolicyFlagType, MemoryPolicyModeType, Process, Spec,
+};
 
-use crate::error::{Error, Result};
-use crate::sys::process::set_memory_policy;
+use crate::error::{Context, Error, Result};
+use crate::sys::process::{set_memory_policy, set_personality};
 
 /// The highest number of a processor or node that is taken, plus one.
 const MAX_NUMBER: usize = 1024;
@@ -45,6 +48,17 @@ pub(crate) fn set_affinity(process: &Process, which: Affinity) -> Result<()> {
         .map_err(|errno| Error::invalid(&field, format!("{list:?}: {}", errno.desc())))
 }
 
+/// Lets the caller run on all processors of its cgroup, whatever those of whoever started the runtime. What the host
+/// doesn't allow stays as it is.
+pub(crate) fn reset_affinity() {
+    let mut all = CpuSet::new();
+    for number in 0..CpuSet::count() {
+        // each is below the set's size
+        let _ = all.set(number);
+    }
+    let _ = sched_setaffinity(Pid::from_raw(0), &all);
+}
+
 /// Has the caller's memory come from the nodes of a policy.
 pub(crate) fn apply_memory_policy(policy: &LinuxMemoryPolicy) -> Result<()> {
     const FIELD: &str = "linux.memoryPolicy";
@@ -73,6 +87,21 @@ pub(crate) fn apply_memory_policy(policy: &LinuxMemoryPolicy) -> Result<()> {
         Errno::ENOSYS => Error::invalid(FIELD, "this kernel has no NUMA policies"),
         _ => Error::invalid(FIELD, format!("nodes {nodes:?}: {}", errno.desc())),
     })
+}
+
+/// Applies `linux.personality`.
+pub(crate) fn set_execution_domain(spec: &Spec) -> Result<()> {
+    let Some(personality) = spec.linux().as_ref().and_then(|l| l.personality().as_ref()) else {
+        return Ok(());
+    };
+    if personality.flags().as_ref().is_some_and(|f| !f.is_empty()) {
+        return Err(Error::invalid("linux.personality.flags", "none is defined"));
+    }
+    let domain = match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 8,
+    };
+    set_personality(domain).call("personality")
 }
 
 /// `0-3,7` as numbers.

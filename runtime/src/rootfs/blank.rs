@@ -88,7 +88,7 @@ fn makes_layers_singly() -> bool {
 /// Gives the caller's thread a mount namespace of its own with an empty root, in which nothing can be made.
 pub(crate) fn enter_blank_root() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).call("unshare mount namespace")?;
-    isolate_mounts()?;
+    isolate_mounts(false)?;
     let tmpfs = FsContext::open("tmpfs")
         .and_then(|c| c.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC))
         .call("make empty root")?;

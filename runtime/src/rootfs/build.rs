@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::mount::MsFlags;
 use oci_spec::runtime::Spec;
 
 use super::cgroupfs::{self, View};
@@ -11,7 +12,7 @@ use super::sources::{Root, Sources, at, is_bind, root_propagation, show_folder};
 use super::{bind, devices, mask, mounts, overlay, pivot};
 use crate::error::{Context, Result};
 use crate::protocol::Overlay;
-use crate::sys::mount::attach;
+use crate::sys::mount::{attach, attr};
 
 /// Builds a root file system in the caller's mount namespace, which must be one of its own.
 pub(crate) struct Builder<'a> {
@@ -20,6 +21,8 @@ pub(crate) struct Builder<'a> {
     root: OwnedFd,
     /// Nodes can't be made in a user namespace; the host's are bound instead.
     bind_devices: bool,
+    /// What is mounted on /dev, if it is to be read-only once it is filled.
+    devices: Option<OwnedFd>,
 }
 
 impl<'a> Builder<'a> {
@@ -30,7 +33,8 @@ impl<'a> Builder<'a> {
         overlay: Option<&Overlay>,
         bind_devices: bool,
     ) -> Result<Self> {
-        pivot::isolate_mounts()?;
+        let follow = follows_host(spec)?;
+        pivot::isolate_mounts(follow)?;
         let root = match std::mem::replace(&mut sources.root, Root::Path(Path::new("/").into())) {
             // The folder of `root.path` may be out of reach in here. On the root of this mount namespace the new one lies
             // as well: a process goes on seeing what is below.
@@ -41,7 +45,7 @@ impl<'a> Builder<'a> {
             Root::Path(path) => {
                 match overlay {
                     Some(overlay) => overlay::mount_overlay(overlay, open_path(&path)?.as_fd())?,
-                    None => attach(show_folder(&path)?.as_fd(), open_path(&path)?.as_fd())
+                    None => attach(show_folder(&path, follow)?.as_fd(), open_path(&path)?.as_fd())
                         .path("attach root file system", &path)?,
                 }
                 // opened anew: what lies on top now
@@ -53,6 +57,7 @@ impl<'a> Builder<'a> {
             sources,
             root,
             bind_devices,
+            devices: None,
         })
     }
 
@@ -81,7 +86,13 @@ impl<'a> Builder<'a> {
                         .and_then(|()| cgroupfs::mount(self.root(), view, opened, destination, options)),
                     (fstype, _) => {
                         let source = mount.source().as_deref();
-                        mounts::mount_new(self.root(), fstype, source, destination, options).map(|_| ())
+                        let mut options = options.clone();
+                        let is_devices = is_devices(destination) && options.attrs.set & attr::RDONLY != 0;
+                        if is_devices {
+                            options.attrs.set &= !attr::RDONLY;
+                        }
+                        mounts::mount_new(self.root(), fstype, source, destination, &options)
+                            .map(|made| self.devices = is_devices.then_some(made).or(self.devices.take()))
                     }
                 },
             };
@@ -106,7 +117,7 @@ impl<'a> Builder<'a> {
         let brought = list
             .iter()
             .zip(&self.sources.options)
-            .any(|(m, o)| m.destination().components().eq(Path::new("/dev").components()) && is_bind(m, o));
+            .any(|(m, o)| is_devices(m.destination()) && is_bind(m, o));
         if brought {
             return Ok(());
         }
@@ -148,19 +159,18 @@ impl<'a> Builder<'a> {
         if let Some(flags) = root_propagation(self.spec)? {
             pivot::set_propagation(self.root(), flags)?;
         }
+        if let Some(devices) = &self.devices {
+            pivot::make_readonly(devices.as_fd())?;
+        }
         let linux = self.spec.linux().as_ref();
-        for path in linux
-            .and_then(|l| l.readonly_paths().as_deref())
-            .unwrap_or_default()
-        {
-            mask::make_readonly(self.root.as_fd(), Path::new(path))?;
+        let listed = linux.and_then(|l| l.readonly_paths().as_deref());
+        for path in once_each(listed.unwrap_or_default()) {
+            mask::make_readonly(self.root.as_fd(), path)?;
         }
         if let Some(masks) = &mut self.sources.masks {
-            for path in linux
-                .and_then(|l| l.masked_paths().as_deref())
-                .unwrap_or_default()
-            {
-                masks.cover(self.root.as_fd(), Path::new(path))?;
+            let listed = linux.and_then(|l| l.masked_paths().as_deref());
+            for path in once_each(listed.unwrap_or_default()) {
+                masks.cover(self.root.as_fd(), path)?;
             }
         }
         if self
@@ -173,4 +183,22 @@ impl<'a> Builder<'a> {
         }
         Ok(self.root)
     }
+}
+
+/// Whether what the host mounts later is to be seen in the container.
+fn follows_host(spec: &Spec) -> Result<bool> {
+    let kind = root_propagation(spec)?.map(|flags| flags & !MsFlags::MS_REC);
+    Ok(matches!(kind, Some(MsFlags::MS_SLAVE | MsFlags::MS_SHARED)))
+}
+
+fn is_devices(destination: &Path) -> bool {
+    destination.components().eq(Path::new("/dev").components())
+}
+
+/// Covering what is covered would only make the table of mounts longer.
+fn once_each(paths: &[String]) -> impl Iterator<Item = &Path> {
+    let earlier = |i: usize| &paths[..i];
+    let all = paths.iter().enumerate();
+    all.filter(move |(i, path)| !earlier(*i).contains(path))
+        .map(|(_, path)| Path::new(path))
 }

@@ -24,6 +24,8 @@ pub use blank::BlankMounts;
 pub(crate) use blank::enter_blank_root;
 pub(crate) use build::Builder;
 pub(crate) use cgroupfs::View;
+#[cfg(test)]
+pub(crate) use options::MountOptions;
 pub use overlay::{can_map_ids, detached_overlay};
 pub(crate) use pivot::isolate_mounts;
 pub use relabel::relabel;

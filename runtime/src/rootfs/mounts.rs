@@ -57,6 +57,10 @@ fn open_place(root: BorrowedFd<'_>, fstype: &str, destination: &Path) -> Result<
     if matches!(fstype, "proc" | "sysfs") {
         match open_without_symlinks(root, destination, OFlag::O_PATH | OFlag::O_DIRECTORY) {
             Ok(fd) => return Ok(Place { fd, created: false }),
+            Err(e) if matches!(e.errno(), Some(Errno::ELOOP | Errno::ENOTDIR)) => {
+                let reason = format!("{fstype} must be mounted on ordinary directory: {e}");
+                return Err(Error::invalid("destination", reason));
+            }
             Err(e) if e.errno() != Some(Errno::ENOENT) => return Err(e),
             Err(_) => {}
         }

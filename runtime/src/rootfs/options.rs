@@ -112,7 +112,9 @@ impl MountOptions {
             "idmap" => self.idmap = Some(false),
             "ridmap" => self.idmap = Some(true),
             // of mount(8) alone: they say when to mount, not how
-            "auto" | "noauto" | "user" | "nouser" | "users" | "_netdev" | "nofail" | "loud" => {}
+            "auto" | "noauto" | "user" | "nouser" | "users" | "_netdev" | "nofail" | "loud" | "silent" => {}
+            // each mount is made with all that is asked of it
+            "remount" => {}
             _ => match propagation(option) {
                 Some(flags) => self.propagation.push(flags),
                 None => self.data.push(option.to_owned()),

@@ -109,7 +109,7 @@ fn by_thread(overlay: &Overlay) -> Result<OwnedFd> {
     let mount = || {
         unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)
             .call("unshare mount namespace of a thread")?;
-        isolate_mounts()?;
+        isolate_mounts(false)?;
         // any folder will do as the mount point, and the topmost layer is one
         let place = overlay.lower.first().map_or(Path::new("/"), |p| p);
         in_one_string(overlay, open_path(place)?.as_fd())?;

@@ -9,16 +9,21 @@ use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 use crate::error::{Context, Result};
 use crate::sys::mount::{MountAttr, attr, set_attr};
 
-/// Nothing that is mounted from now on in this mount namespace reaches another one, nor the reverse.
-pub(crate) fn isolate_mounts() -> Result<()> {
+/// Nothing that is mounted from now on in this mount namespace reaches another one, nor the reverse, unless it is to
+/// follow the one that it is a copy of.
+pub(crate) fn isolate_mounts(follow: bool) -> Result<()> {
+    let kind = match follow {
+        true => MsFlags::MS_SLAVE,
+        false => MsFlags::MS_PRIVATE,
+    };
     nix::mount::mount(
         None::<&str>,
         "/",
         None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        MsFlags::MS_REC | kind,
         None::<&str>,
     )
-    .path("make private all mounts below", "/")
+    .path("cut off all mounts below", "/")
 }
 
 /// Enters `root`, which must be the root of a mount, and detaches everything else.

@@ -33,7 +33,7 @@ impl Shown {
                 overlay::mount_overlay(overlay, open_path(place)?.as_fd())?;
                 Ok(())
             }
-            (Root::Path(path), None) => attach(show_folder(&path)?.as_fd(), open_path(place)?.as_fd()),
+            (Root::Path(path), None) => attach(show_folder(&path, false)?.as_fd(), open_path(place)?.as_fd()),
         }
         .path("attach root file system on", place)?;
         // opened anew: what lies on top now

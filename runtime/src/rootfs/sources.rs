@@ -96,18 +96,21 @@ impl Sources {
         let mount = match overlay {
             Some(overlay) if overlay.idmap => overlay::mapped_overlay(overlay, maps.own()?)?,
             Some(overlay) => overlay::private_overlay(overlay)?,
-            None => show_folder(path)?,
+            None => show_folder(path, false)?,
         };
         self.root = Root::Mount(mount);
         Ok(())
     }
 }
 
-/// A tree of the host's as a root, cut off from the mounts that it shows.
-pub(super) fn show_folder(path: &Path) -> Result<OwnedFd> {
+/// A tree of the host's as a root, cut off from the mounts that it shows, but that it may follow them.
+pub(super) fn show_folder(path: &Path, follow: bool) -> Result<OwnedFd> {
     let mount = clone_tree(AT_FDCWD, path, true).path("bind root file system", path)?;
-    pivot::propagate(mount.as_fd(), MsFlags::MS_PRIVATE | MsFlags::MS_REC)
-        .path("make private root file system", path)?;
+    let kind = match follow {
+        true => MsFlags::MS_SLAVE,
+        false => MsFlags::MS_PRIVATE,
+    };
+    pivot::propagate(mount.as_fd(), kind | MsFlags::MS_REC).path("cut off root file system", path)?;
     Ok(mount)
 }
 

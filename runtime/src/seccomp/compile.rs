@@ -299,5 +299,11 @@ fn architecture(arch: Arch) -> Result<ScmpArch> {
     })
 }
 
+/// The version of the library that compiles profiles.
+#[cfg(feature = "oci")]
+pub(crate) fn library_version() -> String {
+    libseccomp::ScmpVersion::current().map_or_else(|_| String::new(), |version| version.to_string())
+}
+
 #[cfg(test)]
 mod tests;

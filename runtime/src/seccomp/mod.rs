@@ -14,7 +14,9 @@ mod shrink;
 
 #[cfg(feature = "seccomp-compile")]
 pub use compile::compile;
+#[cfg(feature = "oci")]
+pub(crate) use compile::library_version;
 pub(crate) use filter::Filter;
 pub use profile::default_profile;
 #[cfg(feature = "seccomp-compile")]
-pub(crate) use raw::{Told, of_spec};
+pub(crate) use raw::{Told, Waiting, connect, of_spec};

@@ -23,6 +23,8 @@ pub(crate) struct Told<'a> {
     pub(crate) pid: i32,
     /// `creating` or `running`.
     pub(crate) status: &'static str,
+    /// The container's init.
+    pub(crate) init: i32,
 }
 
 /// The container process state of the specification (config-linux.md).
@@ -52,15 +54,31 @@ struct State<'a> {
 /// These the runtime itself needs after it has loaded the filter and before somebody listens.
 const OWN_CALLS: [&str; 2] = ["write", "sendmsg"];
 
+/// A filter on its way: if it has a listener, that is connected to, and still to be told of the process.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    filter: Filter,
+    listener: Option<UnixStream>,
+}
+
+/// The filter of a configuration, if it has one, for a process that knows itself.
+pub(crate) fn of_spec(spec: &Spec, told: &Told<'_>) -> Result<Option<Filter>> {
+    let waiting = connect(spec)?;
+    waiting.map(|waiting| waiting.tell(spec, told)).transpose()
+}
+
 /// The filter of a configuration, if it has one. It connects to the listener's socket, which lies in the runtime's mount
 /// namespace.
-pub(crate) fn of_spec(spec: &Spec, told: &Told<'_>) -> Result<Option<Filter>> {
+pub(crate) fn connect(spec: &Spec) -> Result<Option<Waiting>> {
     let Some(profile) = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref()) else {
         return Ok(None);
     };
     let filter = in_memory(profile)?;
     if !notifies(profile) {
-        return Ok(Some(filter));
+        return Ok(Some(Waiting {
+            filter,
+            listener: None,
+        }));
     }
     check_listener(profile)?;
     let path = profile
@@ -69,22 +87,41 @@ pub(crate) fn of_spec(spec: &Spec, told: &Told<'_>) -> Result<Option<Filter>> {
         .filter(|p| !p.as_os_str().is_empty())
         .ok_or_else(|| Error::invalid("linux.seccomp.listenerPath", "SCMP_ACT_NOTIFY needs it"))?;
     let socket = UnixStream::connect(path).path("connect to seccomp listener", path)?;
-    let state = ProcessState {
-        oci_version: spec.version(),
-        fds: ["seccompFd"],
-        pid: told.pid,
-        metadata: profile.listener_metadata().as_deref(),
-        state: State {
+    Ok(Some(Waiting {
+        filter,
+        listener: Some(socket),
+    }))
+}
+
+impl Waiting {
+    /// Whether the listener is to be told of the process.
+    pub(crate) fn has_listener(&self) -> bool {
+        self.listener.is_some()
+    }
+
+    /// The filter, which when it is loaded tells the listener of a process.
+    pub(crate) fn tell(self, spec: &Spec, told: &Told<'_>) -> Result<Filter> {
+        let Some(socket) = self.listener else {
+            return Ok(self.filter);
+        };
+        let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+        let state = ProcessState {
             oci_version: spec.version(),
-            id: told.id,
-            status: told.status,
+            fds: ["seccompFd"],
             pid: told.pid,
-            bundle: told.bundle,
-            annotations: spec.annotations().as_ref(),
-        },
-    };
-    let message = serde_json::to_vec(&state).map_err(|_| Error::sys("encode state", Errno::EINVAL))?;
-    Ok(Some(filter.with_listener(socket.into(), message)))
+            metadata: profile.and_then(|profile| profile.listener_metadata().as_deref()),
+            state: State {
+                oci_version: spec.version(),
+                id: told.id,
+                status: told.status,
+                pid: told.init,
+                bundle: told.bundle,
+                annotations: spec.annotations().as_ref(),
+            },
+        };
+        let message = serde_json::to_vec(&state).map_err(|_| Error::sys("encode state", Errno::EINVAL))?;
+        Ok(self.filter.with_listener(socket.into(), message))
+    }
 }
 
 fn check_listener(profile: &LinuxSeccomp) -> Result<()> {

@@ -153,6 +153,25 @@ pub(crate) fn reset_signals() {
     }
 }
 
+/// Has the caller end when it is asked to, also as the first process of a pid namespace, which is not sent a signal
+/// that it has no handler for. A program that is executed has the defaults again.
+pub(crate) fn end_on_signals() -> Result<(), Errno> {
+    extern "C" fn end(signal: libc::c_int) {
+        exit_now(128 + signal);
+    }
+    let action = nix::sys::signal::SigAction::new(
+        nix::sys::signal::SigHandler::Handler(end),
+        nix::sys::signal::SaFlags::empty(),
+        nix::sys::signal::SigSet::empty(),
+    );
+    use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+        // SAFETY: the handler does nothing but _exit, which is async-signal-safe.
+        unsafe { nix::sys::signal::sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
 /// execve(2); returns only if it failed.
 pub(crate) fn execve(path: &CString, args: &[CString], env: &[CString]) -> Errno {
     let pointers = |list: &[CString]| -> Vec<*const c_char> {

@@ -17,7 +17,7 @@ pub(super) fn apply(path: &Path, resources: &LinuxResources) -> Result<Vec<Strin
     if resources.unified().as_ref().is_some_and(|u| !u.is_empty()) {
         return Err(Error::invalid(
             "linux.resources.unified",
-            "this host has cgroup v1",
+            "invalid configuration: this host has cgroup v1",
         ));
     }
     if let Some(memory) = resources.memory() {
@@ -207,12 +207,7 @@ fn apply_cpu(path: &Path, cpu: &LinuxCpu) -> Result<()> {
         return Ok(());
     }
     let folder = folder("cpu", "linux.resources.cpu", path)?;
-    if let Some(n) = cpu.realtime_period().filter(|n| *n != 0) {
-        file::write(&folder, "cpu.rt_period_us", &n.to_string())?;
-    }
-    if let Some(n) = cpu.realtime_runtime().filter(|n| *n != 0) {
-        file::write(&folder, "cpu.rt_runtime_us", &n.to_string())?;
-    }
+    apply_realtime(&folder, cpu)?;
     if let Some(n) = cpu.shares().filter(|n| *n != 0) {
         file::write(&folder, "cpu.shares", &n.to_string())?;
     }
@@ -242,6 +237,23 @@ fn write_quota(folder: &Path, quota: Option<i64>) -> Result<()> {
     quota.map_or(Ok(()), |quota| {
         file::write(folder, "cpu.cfs_quota_us", &quota.max(-1).to_string())
     })
+}
+
+/// Each must fit the other as it is at that moment: which of them goes first depends on both.
+fn apply_realtime(folder: &Path, cpu: &LinuxCpu) -> Result<()> {
+    let set = |name: &str, value: Option<String>| match value {
+        Some(value) => file::write(folder, name, &value),
+        None => Ok(()),
+    };
+    let period = cpu.realtime_period().filter(|n| *n != 0).map(|n| n.to_string());
+    let runtime = cpu.realtime_runtime().filter(|n| *n != 0).map(|n| n.to_string());
+    match set("cpu.rt_period_us", period.clone()) {
+        Err(e) if e.errno() == Some(Errno::EINVAL) && runtime.is_some() => {
+            set("cpu.rt_runtime_us", runtime)?;
+            set("cpu.rt_period_us", period)
+        }
+        other => other.and_then(|()| set("cpu.rt_runtime_us", runtime)),
+    }
 }
 
 fn apply_cpuset(path: &Path, cpu: &LinuxCpu) -> Result<()> {

@@ -40,9 +40,15 @@ pub(super) fn run(hook: &Hook, state: &[u8], environment: &[String]) -> Outcome<
     if let Some(name) = args.first() {
         command.arg0(name).args(&args[1..]);
     }
-    command.env_clear();
-    let named = hook.env().as_deref().unwrap_or(environment);
-    command.envs(named.iter().filter_map(|entry| entry.split_once('=')));
+    // what names none, and is given none, has that of the runtime
+    let named = hook
+        .env()
+        .as_deref()
+        .or((!environment.is_empty()).then_some(environment));
+    if let Some(named) = named {
+        command.env_clear();
+        command.envs(named.iter().filter_map(|entry| entry.split_once('=')));
+    }
     command
         .stdin(Stdio::from(input))
         .stdout(Stdio::from(output.try_clone().map_err(|e| e.to_string())?))
@@ -76,9 +82,22 @@ fn words(error: &io::Error) -> String {
 fn ending(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("ended by signal {signal}"),
+        (None, Some(signal)) => format!("signal: {}", signal_name(signal)),
         (None, None) => "ended".to_owned(),
     }
+}
+
+/// As strsignal(3) has those that hooks are likely to end by.
+fn signal_name(signal: i32) -> String {
+    let name = match Signal::try_from(signal) {
+        Ok(Signal::SIGSYS) => "bad system call",
+        Ok(Signal::SIGKILL) => "killed",
+        Ok(Signal::SIGSEGV) => "segmentation fault",
+        Ok(Signal::SIGABRT) => "aborted",
+        Ok(Signal::SIGTERM) => "terminated",
+        _ => return signal.to_string(),
+    };
+    name.to_owned()
 }
 
 /// Waits for a child, which is killed with its process group when its time is over.

@@ -118,7 +118,7 @@ fn mapping(host_id: u32, size: u32) -> LinuxIdMapping {
 /// attached.
 fn in_own_namespace(overlay: &Overlay, layers: &[OwnedFd]) -> Result<OwnedFd> {
     unshare(CloneFlags::CLONE_NEWNS).call("unshare mount namespace")?;
-    isolate_mounts()?;
+    isolate_mounts(false)?;
     let top = FsContext::open("tmpfs")
         .and_then(|context| context.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC))
         .call("make tmpfs for layers")?;
