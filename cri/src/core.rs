@@ -1,10 +1,11 @@
 //! What every RPC works on: configuration, records, and the three rooms below.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use pintle_images::{Store, StoreConfig};
-use pintle_runtime::rootfs::can_map_ids;
+use pintle_runtime::rootfs::{BlankMounts, can_map_ids};
+use pintle_runtime::seal::Program;
 
 use crate::cdi::Cdi;
 use crate::classes::Rdt;
@@ -39,7 +40,9 @@ pub struct Core {
     /// What other runtimes' programs can do.
     pub features: ProgramFeatures,
     /// The monitor program.
-    pub monitor: PathBuf,
+    pub monitor: Program,
+    /// What containers' mount namespaces start from.
+    pub blank: Option<BlankMounts>,
     /// This boot: what another one left has no processes and no namespaces any more.
     pub boot_id: String,
     /// Images and snapshots.
@@ -109,7 +112,10 @@ impl Core {
             )?,
             features: ProgramFeatures::ask(&config, node.cgroup_driver)?,
             node,
-            monitor: config.find_monitor()?,
+            monitor: Program::hold(config.find_monitor()?)?,
+            blank: BlankMounts::make()
+                .inspect_err(|error| tracing::warn!(%error, "containers' mount namespaces start from the node's"))
+                .ok(),
             boot_id: boot_id()?,
             kept: Kept::within_limits(),
             events: Events::default(),

@@ -1,8 +1,12 @@
 //! Work that outlives its request: a dropped RPC is a cancelled wait, never a half-done change.
 
 use std::future::Future;
+use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext as _, Result};
+
+/// Bytes of stack of a thread of its own.
+const OWN_STACK: usize = 256 << 10;
 
 /// Runs `work` in a task of its own and waits for it. If the caller goes away the work still ends.
 ///
@@ -33,6 +37,27 @@ where
     }
 }
 
+/// As [`blocking`], on a thread that ends with the work, so that the work may take the thread to other namespaces.
+///
+/// # Errors
+/// As [`blocking`], and [`Error::Io`] where no thread can be started.
+pub(crate) async fn on_own_thread<T, F>(doing: &'static str, work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    let (done, made) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("pintled-own".to_owned())
+        .stack_size(OWN_STACK)
+        .spawn(move || {
+            // Whoever waited may have gone.
+            drop(done.send(work()));
+        })
+        .io("start a thread for", Path::new(doing))?;
+    made.await.unwrap_or(Err(Error::Panicked(doing)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +77,14 @@ mod tests {
         call.abort();
         go.send(()).unwrap();
         assert_eq!(on_done.await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_thread_of_its_own_is_gone_with_its_work() {
+        let id = on_own_thread("testing", || Ok(std::thread::current().id())).await;
+        assert_ne!(id.unwrap(), std::thread::current().id());
+        let failed = on_own_thread("testing", || if true { panic!("on purpose") } else { Ok(()) }).await;
+        assert!(matches!(failed, Err(Error::Panicked("testing"))));
     }
 
     #[tokio::test]

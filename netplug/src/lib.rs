@@ -13,6 +13,7 @@ mod netlink;
 mod netns;
 mod network;
 mod nft;
+mod procfs;
 mod request;
 mod rt;
 mod sysctl;

@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use crate::error::{IoContext, Result};
+use crate::procfs;
 
 const ROOT: &str = "/proc/sys/net";
 
@@ -46,17 +47,19 @@ impl Folder {
     /// That of one interface; `family` as `ipv4`. `None` if the kernel hasn't that family, or the interface no part
     /// in it.
     pub(crate) fn of_interface(family: &str, name: &str) -> Result<Option<Folder>> {
-        Folder::open(Path::new(ROOT).join(family).join("conf").join(name))
+        Folder::open(&format!("{family}/conf/{name}"))
     }
 
     /// That which holds the folders of all interfaces.
     pub(crate) fn of_interfaces(family: &str) -> Result<Option<Folder>> {
-        Folder::open(Path::new(ROOT).join(family).join("conf"))
+        Folder::open(&format!("{family}/conf"))
     }
 
-    fn open(path: PathBuf) -> Result<Option<Folder>> {
+    fn open(below: &str) -> Result<Option<Folder>> {
+        let path = Path::new(ROOT).join(below);
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        match open(&path, flags, Mode::empty()) {
+        let root = procfs::root().io("open", Path::new("/proc"))?;
+        match openat(root, &*format!("sys/net/{below}"), flags, Mode::empty()) {
             Ok(dir) => Ok(Some(Folder { dir, path })),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(errno).io("open", &path),

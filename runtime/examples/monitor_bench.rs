@@ -33,7 +33,8 @@ async fn main() {
 async fn pod(program: &Path, dir: &Path) -> (MonitorClient, Events) {
     let begun = Instant::now();
     let options = SpawnOptions {
-        program: program.to_owned(),
+        program: program.to_owned().into(),
+        blank: None,
         dir: dir.to_owned(),
         id: "bench".to_owned(),
     };

@@ -8,9 +8,10 @@
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -50,6 +51,48 @@ pub fn protect_own_program() -> Result<()> {
     match copy {
         Ok(file) => Err(run(file)).path("execute a copy of", OWN),
         Err(_) => Err(errno).path("execute from a read-only mount", OWN),
+    }
+}
+
+/// A program that makes containers, for whoever starts it often: held by a mount that nobody can write through, so that
+/// it need not execute itself once more. A file that takes its place on disk is not seen.
+#[derive(Debug, Clone)]
+pub struct Program {
+    path: PathBuf,
+    mount: Option<Arc<OwnedFd>>,
+}
+
+impl Program {
+    /// Holds the program at an absolute path. Without the right to mount it is started by its path, and protects itself.
+    ///
+    /// # Errors
+    /// The file can't be opened.
+    pub fn hold(path: PathBuf) -> Result<Self> {
+        let file = File::open(&path).path("open", &path)?;
+        let mount = readonly_mount(file.as_fd()).ok().map(Arc::new);
+        Ok(Self { path, mount })
+    }
+
+    /// Where the program was found.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path to execute it by, good while this value lives.
+    #[must_use]
+    pub fn executable(&self) -> PathBuf {
+        match &self.mount {
+            Some(mount) => format!("/proc/self/fd/{}", mount.as_raw_fd()).into(),
+            None => self.path.clone(),
+        }
+    }
+}
+
+impl From<PathBuf> for Program {
+    /// A program that is started by its path, and protects itself.
+    fn from(path: PathBuf) -> Self {
+        Self { path, mount: None }
     }
 }
 
@@ -94,6 +137,21 @@ fn sealed_copy(mut own: File) -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn a_held_program_is_the_file_that_was_there_and_needs_no_second_execution() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        std::fs::copy("/bin/readlink", &path).unwrap();
+        let program = Program::hold(path.clone()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "another").unwrap();
+        assert_eq!(program.path(), path);
+        let held = File::open(program.executable()).unwrap();
+        assert!(is_protected(held.as_fd()).unwrap());
+        let run = std::process::Command::new(program.executable()).arg("/proc/self/ns/uts").output();
+        assert!(run.unwrap().stdout.starts_with(b"uts:"));
+    }
 
     #[test]
     fn both_forms_can_be_read_and_not_be_written() {

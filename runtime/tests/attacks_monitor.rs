@@ -45,7 +45,8 @@ async fn cve_2019_5736_nobody_writes_to_our_program_through_its_processes() {
     fs::copy(env!("CARGO_BIN_EXE_pintle-monitor"), &program).unwrap();
     let before = fs::read(&program).unwrap();
     let options = SpawnOptions {
-        program: program.clone(),
+        program: program.clone().into(),
+        blank: None,
         dir: dir.path().to_owned(),
         id: "pod1".to_owned(),
     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
 use pintle_runtime::client::{Events, MonitorClient, SpawnOptions};
 use pintle_runtime::protocol::{IdMapping, NamespaceKind, SandboxSetup};
+use pintle_runtime::sandbox::{needs_process, setup_by_thread};
 
 use super::{Pod, PodNetworkRecord, PodState, events, files};
 use crate::core::Core;
@@ -13,7 +14,7 @@ use crate::error::{IoContext as _, Result};
 use crate::inspect;
 use crate::nri;
 use crate::spec::sandbox::{self, SandboxPlan};
-use crate::task::blocking;
+use crate::task::{blocking, on_own_thread};
 
 /// Makes the sandbox that the record tells of, and says so in the record. The caller holds `ops`.
 pub(super) async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
@@ -23,14 +24,7 @@ pub(super) async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     let plan = sandbox::plan(&record.config, &record.id, &node, &handler.settings)?;
     let dir = core.paths.pod(&pod.id);
     std::fs::create_dir_all(dir.path()).io("create folder", dir.path())?;
-    let (make, of, node_name) = (dir.clone(), Arc::clone(&record), core.node.hostname.clone());
-    let files = blocking("making a pod's files", move || {
-        files::make(&make, &of, &node_name)
-    });
-    let (files, monitor) = tokio::join!(files, begin_monitor(core, pod, plan));
-    files?;
-    monitor?;
-    let ips = attach_network(core, pod).await?;
+    let ips = begin(core, pod, plan).await?;
     if !record.cgroup_prefix.is_empty() {
         let (at, of) = (Arc::clone(core), Arc::clone(pod));
         blocking("making a pod's entry", move || inspect::make_entry(&at, &of)).await?;
@@ -42,23 +36,56 @@ pub(super) async fn set_up(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<()> {
     })
 }
 
-/// Starts the pod's monitor, which makes the namespaces.
-async fn begin_monitor(core: &Arc<Core>, pod: &Arc<Pod>, plan: SandboxPlan) -> Result<()> {
+/// Makes the pod's files, namespaces and network, and starts its monitor. Namespaces are made while the monitor starts,
+/// unless they take a process, which the monitor must be the parent of. Returns the pod's addresses.
+async fn begin(core: &Arc<Core>, pod: &Arc<Pod>, plan: SandboxPlan) -> Result<Vec<IpAddr>> {
     let record = pod.cell.get();
+    let init_cgroup = match plan.shared_pid {
+        true => Some(core.sandbox_cgroup(&record)?.oci),
+        false => None,
+    };
+    let setup = setup(plan, init_cgroup);
+    let by_monitor = needs_process(&setup);
+    let (dir, node_name, of_thread) = (
+        core.paths.pod(&pod.id),
+        core.node.hostname.clone(),
+        setup.clone(),
+    );
+    let made = on_own_thread("making a pod's files and namespaces", move || {
+        files::make(&dir, &record, &node_name)?;
+        match by_monitor {
+            true => Ok(()),
+            false => Ok(setup_by_thread(dir.path(), &of_thread)?),
+        }
+    });
+    let monitor = begin_monitor(core, pod);
+    if by_monitor {
+        let set_up = async { Ok(monitor.await?.setup_sandbox(setup).await?) };
+        let (made, set_up) = tokio::join!(made, set_up);
+        made.and(set_up)?;
+        return attach_network(core, pod).await;
+    }
+    let connected = async {
+        made.await?;
+        attach_network(core, pod).await
+    };
+    let runs = async { Ok(monitor.await?.greet().await?) };
+    let (ips, runs) = tokio::join!(connected, runs);
+    runs.and(ips)
+}
+
+/// Starts the pod's monitor.
+async fn begin_monitor(core: &Arc<Core>, pod: &Arc<Pod>) -> Result<MonitorClient> {
     let options = SpawnOptions {
         program: core.monitor.clone(),
+        blank: core.blank.clone(),
         dir: core.paths.pod(&pod.id).path().to_owned(),
         id: pod.id.clone(),
     };
     let (monitor, events): (MonitorClient, Events) = MonitorClient::spawn(&options).await?;
     pod.set_monitor(Some(monitor.clone()));
     events::follow(core, pod, events);
-    let init_cgroup = match plan.shared_pid {
-        true => Some(core.sandbox_cgroup(&record)?.oci),
-        false => None,
-    };
-    monitor.setup_sandbox(setup(plan, init_cgroup)).await?;
-    Ok(())
+    Ok(monitor)
 }
 
 fn setup(plan: SandboxPlan, init_cgroup: Option<String>) -> SandboxSetup {

@@ -1,4 +1,4 @@
-//! What containers and pods use: read off the kernel when somebody asks, by one blocking thread a call.
+//! What containers and pods use: read off the kernel when somebody asks, by blocking threads that end with the call.
 //!
 //! A container or pod that ends while a list is made is left out of it, or told without what can't be read any more: it
 //! never fails the list.
@@ -8,6 +8,7 @@ mod group;
 mod layer;
 pub mod network;
 mod rate;
+mod spread;
 mod walk;
 
 use std::path::Path;
@@ -22,7 +23,7 @@ pub use rate::Rate;
 
 use crate::container::{Container, ContainerState};
 use crate::core::Core;
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext as _, Result};
 use crate::pod::{Pod, PodState};
 use crate::proto;
 use crate::spec::cgroups;
@@ -93,7 +94,8 @@ pub fn containers(core: &Core, all: &[Arc<Container>]) -> Vec<proto::ContainerSt
             .inspect_err(|error| tracing::warn!(container = of.id, %error, "no statistics"))
             .ok()
     };
-    all.iter().filter(|of| is_alive(of)).filter_map(read).collect()
+    let alive: Vec<_> = all.iter().filter(|of| is_alive(of)).collect();
+    spread::map(&alive, |of| read(of)).into_iter().flatten().collect()
 }
 
 /// The use of pods that are ready. Blocking.
@@ -102,9 +104,17 @@ pub fn containers(core: &Core, all: &[Arc<Container>]) -> Vec<proto::ContainerSt
 /// Only where no thread can be started to read the network's.
 pub fn pods(core: &Core, all: &[Arc<Pod>]) -> Result<Vec<proto::PodSandboxStats>> {
     let ready: Vec<&Arc<Pod>> = all.iter().filter(|pod| pod.state() == PodState::Ready).collect();
-    let networks = networks(core, &ready)?;
-    let both = ready.into_iter().zip(networks);
-    Ok(both.map(|(pod, network)| pod_stats(core, pod, network)).collect())
+    std::thread::scope(|scope| {
+        let networks = std::thread::Builder::new()
+            .name("pintled-stats".to_owned())
+            .spawn_scoped(scope, || networks(core, &ready))
+            .io("start a thread for", Path::new("network statistics"))?;
+        let mut stats = spread::map(&ready, |pod| pod_stats(core, pod));
+        let networks = networks.join();
+        let networks = networks.map_err(|_| Error::Panicked("reading network statistics"))??;
+        stats.iter_mut().zip(networks).for_each(|(of, network)| add_network(of, network));
+        Ok(stats)
+    })
 }
 
 /// One pod's use. Blocking.
@@ -113,8 +123,15 @@ pub fn pods(core: &Core, all: &[Arc<Pod>]) -> Result<Vec<proto::PodSandboxStats>
 /// [`Error::WrongState`] unless it is ready.
 pub fn pod(core: &Core, pod: &Arc<Pod>) -> Result<proto::PodSandboxStats> {
     pod.must_be_ready()?;
-    let network = networks(core, &[pod])?.pop().flatten();
-    Ok(pod_stats(core, pod, network))
+    let mut stats = pod_stats(core, pod);
+    add_network(&mut stats, networks(core, &[pod])?.pop().flatten());
+    Ok(stats)
+}
+
+fn add_network(stats: &mut proto::PodSandboxStats, network: Option<Vec<Interface>>) {
+    if let Some(linux) = &mut stats.linux {
+        linux.network = network.map(|all| convert::network(crate::time::now(), &all));
+    }
 }
 
 /// The interfaces of each pod; None for those on the node's network, whose traffic is the node's.
@@ -139,7 +156,8 @@ pub(crate) fn networks(core: &Core, pods: &[&Arc<Pod>]) -> Result<Vec<Option<Vec
         .collect())
 }
 
-fn pod_stats(core: &Core, pod: &Arc<Pod>, network: Option<Vec<Interface>>) -> proto::PodSandboxStats {
+/// All but the network.
+fn pod_stats(core: &Core, pod: &Arc<Pod>) -> proto::PodSandboxStats {
     let record = pod.cell.get();
     let containers = containers(core, &core.containers_of(&pod.id));
     // A pod without containers may have no cgroup yet.
@@ -163,7 +181,7 @@ fn pod_stats(core: &Core, pod: &Arc<Pod>, network: Option<Vec<Interface>>) -> pr
                 .memory
                 .as_ref()
                 .map(|memory| convert::memory(now, memory, &stats)),
-            network: network.map(|all| convert::network(now, &all)),
+            network: None,
             process: stats.pids.map(|pids| convert::processes(now, pids.current)),
             containers,
             io: convert::io(now, &stats),

@@ -1,6 +1,5 @@
 //! Stopping and dumping containers, through the helper that survives this process.
 
-use std::path::Path;
 use std::process::Stdio;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -8,6 +7,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::checkpoint::{Checkpoint, HELPER_ARGUMENT, helper::Answer};
 use crate::error::{Context, Error, Result};
+use crate::seal::Program;
 
 /// An answer is one line with an error's text.
 const MAX_ANSWER: u64 = 64 << 10;
@@ -25,8 +25,9 @@ impl Dumped {
     ///
     /// # Errors
     /// Nothing is stopped any more then; images may be left half written.
-    pub async fn dump(program: &Path, request: &Checkpoint) -> Result<Self> {
-        let mut helper = Command::new(program)
+    pub async fn dump(program: &Program, request: &Checkpoint) -> Result<Self> {
+        let mut helper = Command::new(program.executable())
+            .arg0(program.path())
             .arg(HELPER_ARGUMENT)
             .env_clear()
             .stdin(Stdio::piped())
@@ -34,7 +35,7 @@ impl Dumped {
             // a signal from a terminal is for the daemon
             .process_group(0)
             .spawn()
-            .path("execute", program)?;
+            .path("execute", program.path())?;
         let gone = || Error::Ended {
             what: "checkpoint helper",
             status: "its pipes are closed".to_owned(),

@@ -62,16 +62,21 @@ impl MonitorClient {
     pub async fn connect(dir: &Path) -> Result<(Self, Events)> {
         let stream = spawn::connect(dir).await?;
         let (link, events) = Link::new(stream);
-        match link
-            .call(
-                Request::Hello {
-                    version: PROTOCOL_VERSION,
-                },
-                Vec::new(),
-            )
-            .await?
-        {
-            Reply::Hello { pid, .. } => Ok((Self { link, pid }, events)),
+        let mut client = Self { link, pid: 0 };
+        client.pid = client.greet().await?;
+        Ok((client, events))
+    }
+
+    /// Waits until the monitor answers; its pid.
+    ///
+    /// # Errors
+    /// It is gone, or doesn't answer as a monitor.
+    pub async fn greet(&self) -> Result<i32> {
+        let hello = Request::Hello {
+            version: PROTOCOL_VERSION,
+        };
+        match self.call(hello).await? {
+            Reply::Hello { pid, .. } => Ok(pid),
             _ => Err(unexpected("hello")),
         }
     }

@@ -17,7 +17,7 @@ use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Result};
 use crate::namespace::{self, IdMaps, Plan};
 use crate::process::{self, Console, Launch};
-use crate::rootfs::{Builder, Sources};
+use crate::rootfs::{BlankMounts, Builder, Sources, View};
 use crate::seccomp::Filter;
 use crate::sys::cred::become_root;
 use crate::sys::fd::cloexec_from;
@@ -28,6 +28,8 @@ pub(super) struct Init<'a> {
     pub(super) options: &'a Options,
     pub(super) spec: &'a Spec,
     pub(super) plan: &'a Plan,
+    /// To be copied for its mount namespace; without it, it has one already.
+    pub(super) blank: Option<&'a BlankMounts>,
     pub(super) cgroup: &'a cgroup::Handle,
     /// The doors of the cgroup; without them the init is moved into it.
     pub(super) entry: Option<cgroup::Entry>,
@@ -91,21 +93,16 @@ impl Init<'_> {
         if in_userns {
             become_root().call("become root of the user namespace")?;
         }
-        let sources = match sources {
-            Some(sources) => sources,
-            None => {
-                let strict = self.options.strict_propagation;
-                Sources::open(
-                    self.spec,
-                    &self.options.bundle,
-                    strict,
-                    &mut IdMaps::new(self.spec),
-                )?
-            }
+        let view = View {
+            path: self.cgroup.path(),
+            own_namespace: self.plan.is_new(LinuxNamespaceType::Cgroup),
         };
+        let sources = self.open_sources(sources, &view, &mut gate)?;
+        if let Some(blank) = self.blank {
+            blank.enter_copy()?;
+        }
         let mut root = Builder::new(self.spec, sources, self.options.overlay.as_ref(), in_userns)?;
-        let own_cgroup = self.plan.is_new(LinuxNamespaceType::Cgroup);
-        root.mount_all(Some(self.cgroup.path()), own_cgroup, || gate.pass())?;
+        root.mount_all(Some(&view), || gate.pass())?;
         // v1's limits on devices forbid to make any while they are being set
         gate.pass()?;
         root.make_devices()?;
@@ -125,6 +122,28 @@ impl Init<'_> {
             process::check_program(process)?;
         }
         Ok((root, stdio, self.warnings.clone()))
+    }
+
+    /// What the stage did not open. From a blank mount namespace nothing of the host's can be reached, so that what is else
+    /// opened when its turn comes is opened here.
+    fn open_sources(&self, opened: Option<Sources>, view: &View<'_>, gate: &mut Gate<'_>) -> Result<Sources> {
+        let mut maps = IdMaps::new(self.spec);
+        let mut sources = match opened {
+            Some(sources) => sources,
+            None => {
+                let strict = self.options.strict_propagation;
+                Sources::open(self.spec, &self.options.bundle, strict, &mut maps)?
+            }
+        };
+        if self.blank.is_some() {
+            sources.mount_root(self.options.overlay.as_ref(), &mut maps)?;
+            if self.cgroup.is_systemds() {
+                // which makes it for a process that is there
+                gate.pass()?;
+            }
+            sources.open_cgroups(self.spec, view)?;
+        }
+        Ok(sources)
     }
 
     fn open_console(&self, root: &Builder<'_>, process: &Process) -> Result<Option<[OwnedFd; 3]>> {

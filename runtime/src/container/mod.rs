@@ -47,6 +47,7 @@ use crate::cgroup;
 use crate::checkpoint::Restore;
 use crate::foreign::Foreign;
 use crate::protocol::{CreateContainer, ForeignRuntime, Overlay};
+use crate::rootfs::BlankMounts;
 
 /// What becomes the process's standard streams. With a terminal they are not used.
 #[derive(Debug)]
@@ -84,6 +85,8 @@ pub struct Options {
     pub restore: Option<Restore>,
     /// Have another runtime make it.
     pub runtime: Option<ForeignRuntime>,
+    /// What its mount namespace starts from where that will do; else, and without it, from a copy of the caller's.
+    pub blank: Option<BlankMounts>,
 }
 
 /// Who makes a container's cgroup.
@@ -122,6 +125,7 @@ impl From<&CreateContainer> for Options {
             cgroups: Cgroups::ByName,
             restore: None,
             runtime: request.runtime.clone(),
+            blank: None,
         }
     }
 }

@@ -43,6 +43,7 @@ fn isolate(
 ) -> Result<()> {
     let mut keep = vec![stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd(), channel.fd()];
     keep.extend(listener.map(AsFd::as_fd));
+    keep.extend(options.blank.as_ref().map(AsFd::as_fd));
     close_but_preserved(&keep, options.preserve_fds).call("close_range")?;
     // nobody may trace or read what still holds the host's privileges; execve undoes this
     set_dumpable(false).call("prctl PR_SET_DUMPABLE")
@@ -98,7 +99,15 @@ fn try_run(
     plan.prepare_time(spec.linux().as_ref().and_then(|l| l.time_offsets().as_ref()))?;
     plan.join()?;
     let tree = entry.as_ref().and_then(cgroup::Entry::tree);
-    match clone(plan.clone_flags(), true, tree).call("clone container init")? {
+    let blank = options.blank.as_ref().filter(|_| {
+        // a user namespace's root may not enter it, and hooks are promised the host's paths
+        !mapped && hooks.is_none() && !options.no_pivot
+    });
+    let new = match blank {
+        Some(_) => plan.clone_flags() & !(LinuxNamespaceType::Mount as u64),
+        None => plan.clone_flags(),
+    };
+    match clone(new, true, tree).call("clone container init")? {
         Forked::Child(_child) => {
             drop(server);
             let filter = filter_of(&spec, options, proc.as_fd()).unwrap_or_else(|e| {
@@ -109,6 +118,7 @@ fn try_run(
                 options,
                 spec: &spec,
                 plan: &plan,
+                blank,
                 cgroup: &cgroup,
                 entry,
                 filter,

@@ -19,6 +19,7 @@ use crate::checkpoint::Restore;
 use crate::container::{self, InitStdio};
 use crate::error::{Context, Error, Result};
 use crate::protocol::{CreateContainer, ExecRequest, SandboxSetup};
+use crate::rootfs::BlankMounts;
 use crate::{sandbox, sys};
 
 /// The kernel.
@@ -27,11 +28,13 @@ pub(super) struct Host {
     signals: SignalFd,
     /// The signals that had come were taken before the statuses are asked for, so that none is lost in between.
     is_quiet: bool,
+    /// What the containers' mount namespaces start from.
+    blank: Option<BlankMounts>,
 }
 
 impl Host {
     /// Blocks SIGCHLD, to be read as a descriptor. The set-up of a container's processes unblocks it.
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new(blank: Option<BlankMounts>) -> Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         mask.thread_block().call("sigprocmask")?;
@@ -40,6 +43,7 @@ impl Host {
         Ok(Self {
             signals,
             is_quiet: false,
+            blank,
         })
     }
 }
@@ -61,6 +65,7 @@ impl Backend for Host {
     ) -> Result<Making> {
         let options = container::Options {
             restore: from.cloned(),
+            blank: self.blank.clone(),
             ..container::Options::from(request)
         };
         Ok(Making {

@@ -65,9 +65,10 @@ pub fn run(options: &Options) -> Result<()> {
         listener,
         first,
         dir,
+        blank,
         lock,
     } = setup::become_monitor(options)?;
-    let backend = host::Host::new()?;
+    let backend = host::Host::new(blank)?;
     let mut monitor = event_loop::Monitor::new(backend, dir.clone(), listener)?;
     if let Some(stream) = first {
         monitor.connect(stream);

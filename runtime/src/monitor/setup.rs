@@ -17,6 +17,7 @@ use nix::unistd::setsid;
 use super::{Options, stdio};
 use crate::error::{Context, Error, Result};
 use crate::protocol::{PID_FILE, SOCKET_NAME};
+use crate::rootfs::BlankMounts;
 use crate::sys;
 
 /// Less likely than any container to be killed for lack of memory, but not exempt.
@@ -28,6 +29,8 @@ pub(super) struct Process {
     pub(super) listener: UnixListener,
     /// The connection that standard input was.
     pub(super) first: Option<UnixStream>,
+    /// What the containers' mount namespaces start from: what standard output was.
+    pub(super) blank: Option<BlankMounts>,
     /// Held for life: a second monitor in the same folder would take the first one's socket.
     pub(super) lock: Flock<File>,
 }
@@ -37,6 +40,7 @@ pub(super) fn become_monitor(options: &Options) -> Result<Process> {
     let dir = std::path::absolute(&options.dir).path("resolve", &options.dir)?;
     sys::fd::close_from(3).call("close_range")?;
     let first = take_stdin()?;
+    let blank = take_stdout()?;
     // what is executed by its descriptor is named after a number
     let _ = set_name(c"pintle-monitor");
     // Fails for the leader of a process group, which has a session of its own if it was started by hand.
@@ -62,6 +66,7 @@ pub(super) fn become_monitor(options: &Options) -> Result<Process> {
         dir,
         listener,
         first,
+        blank,
         lock,
     })
 }
@@ -85,6 +90,16 @@ fn take_stdin() -> Result<Option<UnixStream>> {
     };
     sys::fd::install(stdio::null()?.as_fd(), stdin.as_raw_fd()).call("replace standard input")?;
     Ok(first)
+}
+
+fn take_stdout() -> Result<Option<BlankMounts>> {
+    let stdout = io::stdout();
+    let copy = stdout.as_fd().try_clone_to_owned().call("dup standard output")?;
+    let blank = BlankMounts::take(copy);
+    if blank.is_some() {
+        sys::fd::install(stdio::null()?.as_fd(), stdout.as_raw_fd()).call("replace standard output")?;
+    }
+    Ok(blank)
 }
 
 fn lock_pid_file(dir: &Path) -> Result<Flock<File>> {

@@ -61,27 +61,24 @@ impl<'a> Builder<'a> {
         self.root.as_fd()
     }
 
-    /// Makes all mounts in the order given. `cgroup` is asked for when the first mount of that type comes.
+    /// Makes all mounts in the order given. `cgroup_ready` is called when the first mount of that type comes.
     pub(crate) fn mount_all(
         &mut self,
-        cgroup: Option<&Path>,
-        own_cgroup_namespace: bool,
+        cgroup: Option<&View<'_>>,
         mut cgroup_ready: impl FnMut() -> Result<()>,
     ) -> Result<()> {
         let list = self.spec.mounts().as_deref().unwrap_or_default();
         let ready = std::mem::take(&mut self.sources.ready);
-        for ((mount, options), source) in list.iter().zip(&self.sources.options).zip(ready) {
+        let mut opened = std::mem::take(&mut self.sources.cgroups);
+        opened.resize_with(list.len(), || None);
+        let all = list.iter().zip(&self.sources.options).zip(ready).zip(opened);
+        for (((mount, options), source), opened) in all {
             let destination = mount.destination();
             let done = match source {
                 Some(source) => self.attach_ready(&source, destination),
                 None => match (mount.typ().as_deref().unwrap_or_default(), cgroup) {
-                    ("cgroup" | "cgroup2", Some(path)) => cgroup_ready().and_then(|()| {
-                        let view = View {
-                            path,
-                            own_namespace: own_cgroup_namespace,
-                        };
-                        cgroupfs::mount(self.root(), &view, destination, options)
-                    }),
+                    ("cgroup" | "cgroup2", Some(view)) => cgroup_ready()
+                        .and_then(|()| cgroupfs::mount(self.root(), view, opened, destination, options)),
                     (fstype, _) => {
                         let source = mount.source().as_deref();
                         mounts::mount_new(self.root(), fstype, source, destination, options).map(|_| ())

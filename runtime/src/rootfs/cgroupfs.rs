@@ -12,52 +12,76 @@ use super::options::MountOptions;
 use super::pivot::propagate;
 use super::resolve::ensure_folder;
 use crate::cgroup::{Hierarchy, Mode, detect, hierarchies};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::sys::mount::{FsContext, MountAttr, attach, attr, clone_tree, set_attr};
 
 /// What a cgroup mount shows.
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     /// The container's group, relative to the hierarchies' roots.
-    pub(super) path: &'a Path,
+    pub(crate) path: &'a Path,
     /// Whether the container has a cgroup namespace, in which its group is the root.
-    pub(super) own_namespace: bool,
+    pub(crate) own_namespace: bool,
+}
+
+/// The container's groups in the host's hierarchies, by the order of [`hierarchies`], as mounts that are attached nowhere.
+pub(super) struct Opened(Vec<OwnedFd>);
+
+/// Opens the groups, unless new instances of the file systems are to show them.
+pub(super) fn open(view: &View<'_>, options: &MountOptions) -> Result<Option<Opened>> {
+    if view.own_namespace {
+        return Ok(None);
+    }
+    let all = hierarchies().iter().filter(|h| detect() == Mode::V1 || h.v2);
+    let opened = all.map(|h| bind(&h.mount.join(view.path), options));
+    opened.collect::<Result<_>>().map(|all| Some(Opened(all)))
 }
 
 /// Mounts the cgroups at `destination`.
 pub(super) fn mount(
     root: BorrowedFd<'_>,
     view: &View<'_>,
+    opened: Option<Opened>,
     destination: &Path,
     options: &MountOptions,
 ) -> Result<()> {
+    let opened = match opened {
+        Some(opened) => Some(opened),
+        None => open(view, options)?,
+    };
     match detect() {
-        Mode::V1 => mount_v1(root, view, destination, options),
-        Mode::V2 => mount_v2(root, view, destination, options),
+        Mode::V1 => mount_v1(root, opened, destination, options),
+        Mode::V2 => mount_v2(root, opened, destination, options),
     }
 }
 
-fn mount_v2(root: BorrowedFd<'_>, view: &View<'_>, destination: &Path, options: &MountOptions) -> Result<()> {
+fn mount_v2(
+    root: BorrowedFd<'_>,
+    opened: Option<Opened>,
+    destination: &Path,
+    options: &MountOptions,
+) -> Result<()> {
     let place = ensure_folder(root, destination)?;
-    let mount = if view.own_namespace {
+    let mount = if let Some(opened) = opened {
+        let missing = Error::invalid("mounts", "the host has no cgroup2");
+        opened.0.into_iter().next().ok_or(missing)?
+    } else {
         let context = FsContext::open("cgroup2").call("fsopen cgroup2")?;
         // the super block is the host's: options that aren't given again would be lost for the host, too
         for option in ["nsdelegate", "memory_recursiveprot"] {
             let _ = context.flag(option); // not known to every kernel
         }
         context.mount(options.attrs.set).call("mount cgroup2")?
-    } else {
-        let folder = hierarchies()
-            .iter()
-            .find(|h| h.v2)
-            .map(|h| h.mount.join(view.path))
-            .unwrap_or_default();
-        bind(&folder, options)?
     };
     attach(mount.as_fd(), place.fd.as_fd()).call("attach cgroup2")
 }
 
 /// A tmpfs with a folder for each hierarchy, as hosts have it, each showing the container's group only.
-fn mount_v1(root: BorrowedFd<'_>, view: &View<'_>, destination: &Path, options: &MountOptions) -> Result<()> {
+fn mount_v1(
+    root: BorrowedFd<'_>,
+    opened: Option<Opened>,
+    destination: &Path,
+    options: &MountOptions,
+) -> Result<()> {
     let mut top = MountOptions {
         attrs: options.attrs,
         ..MountOptions::default()
@@ -65,14 +89,16 @@ fn mount_v1(root: BorrowedFd<'_>, view: &View<'_>, destination: &Path, options: 
     top.attrs.set &= !attr::RDONLY;
     top.data.push("mode=755".to_owned());
     let tmpfs = mount_new(root, "tmpfs", Some(Path::new("tmpfs")), destination, &top)?;
+    let mut opened = opened.map(|all| all.0.into_iter());
     for hierarchy in hierarchies() {
+        let ready = opened.as_mut().and_then(Iterator::next);
         let Some(name) = hierarchy.mount.file_name() else {
             continue;
         };
         let place = ensure_folder(tmpfs.as_fd(), Path::new(name))?;
-        let mount = match view.own_namespace {
-            true => new_instance(hierarchy, options)?,
-            false => bind(&hierarchy.mount.join(view.path), options)?,
+        let mount = match ready {
+            Some(mount) => mount,
+            None => new_instance(hierarchy, options)?,
         };
         attach(mount.as_fd(), place.fd.as_fd()).path("attach cgroup", &hierarchy.mount)?;
         link_controllers(&tmpfs, hierarchy, name);

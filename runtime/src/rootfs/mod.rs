@@ -5,6 +5,7 @@
 //! from the host is opened before anything of the container is looked at.
 
 mod bind;
+mod blank;
 mod build;
 mod cgroupfs;
 mod copyup;
@@ -19,11 +20,14 @@ mod resolve;
 mod shown;
 mod sources;
 
+pub use blank::BlankMounts;
+pub(crate) use blank::enter_blank_root;
 pub(crate) use build::Builder;
+pub(crate) use cgroupfs::View;
 pub use overlay::{can_map_ids, detached_overlay};
-pub(crate) use pivot::{isolate_mounts, pivot};
 pub use relabel::relabel;
 pub use resolve::{open_in_root, read_in_root};
+pub(crate) use pivot::isolate_mounts;
 pub(crate) use resolve::{open_path, open_proc, open_without_symlinks};
 pub(crate) use shown::Shown;
 pub(crate) use sources::{Sources, has_idmaps, mount_label};

@@ -10,7 +10,7 @@ use oci_spec::runtime::{Mount, Spec};
 
 use super::mask::Masks;
 use super::options::{MountOptions, propagation};
-use super::{bind, overlay, pivot};
+use super::{bind, cgroupfs, overlay, pivot};
 use crate::error::{Context, Error, Result};
 use crate::namespace::IdMaps;
 use crate::protocol::Overlay;
@@ -32,6 +32,8 @@ pub(crate) struct Sources {
     pub(super) ready: Vec<Option<bind::Source>>,
     pub(super) masks: Option<Masks>,
     pub(super) root: Root,
+    /// The host's cgroups for the mounts that show them, opened early; None where the mount opens them itself.
+    pub(super) cgroups: Vec<Option<cgroupfs::Opened>>,
 }
 
 impl Sources {
@@ -66,7 +68,23 @@ impl Sources {
             ready,
             masks,
             root: Root::Path(bundle.join(root.path())),
+            cgroups: Vec::new(),
         })
+    }
+
+    /// Opens the container's cgroups where a mount shows them.
+    pub(crate) fn open_cgroups(&mut self, spec: &Spec, view: &cgroupfs::View<'_>) -> Result<()> {
+        let list = spec.mounts().as_deref().unwrap_or_default();
+        let opened = list.iter().zip(&self.options).map(|(mount, options)| {
+            match mount.typ().as_deref() {
+                Some("cgroup" | "cgroup2") if !is_bind(mount, options) => {
+                    cgroupfs::open(view, options).map_err(|e| at(mount, e))
+                }
+                _ => Ok(None),
+            }
+        });
+        self.cgroups = opened.collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// Mounts the root, too, for a container that could not reach its layers.

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 use nix::sys::prctl::{set_dumpable, set_name, set_no_new_privs};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -24,10 +24,9 @@ use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Result};
 use crate::process::{Sets, set_oom_score};
 use crate::protocol::{NamespaceKind, SandboxSetup};
-use crate::rootfs::{isolate_mounts, open_path, open_proc, pivot};
+use crate::rootfs::{enter_blank_root, open_proc};
 use crate::sys::cred::become_root;
 use crate::sys::fd::{close_all_but, close_number};
-use crate::sys::mount::{FsContext, attach, attr};
 use crate::sys::process::{Forked, clone, exit_now, fork, set_parent_death_signal, setns, wait};
 
 /// The kubelet's score for what holds a pod together.
@@ -175,14 +174,7 @@ fn confine(setup: &SandboxSetup) -> Result<SignalFd> {
     let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC).call("signalfd")?;
     // a name for ps; without it, it is called like its maker
     let _ = set_name(c"pintle-init");
-    unshare(CloneFlags::CLONE_NEWNS).call("unshare mount namespace")?;
-    isolate_mounts()?;
-    let tmpfs = FsContext::open("tmpfs")
-        .and_then(|c| c.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC))
-        .call("make empty root")?;
-    // on the root itself: any other folder may be out of a user namespace's reach
-    attach(tmpfs.as_fd(), open_path(Path::new("/"))?.as_fd()).call("mount empty root")?;
-    pivot(tmpfs.as_fd())?;
+    enter_blank_root()?;
     let mut none = Sets::default();
     none.prepare()?;
     none.apply()?;

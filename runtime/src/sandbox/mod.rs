@@ -19,7 +19,7 @@ use crate::error::{Context, Result};
 use crate::rootfs::open_path;
 use crate::sys::mount::{FsContext, attach, attr};
 
-pub use setup::setup;
+pub use setup::{needs_process, setup, setup_by_thread};
 
 /// The folder of the pins within a pod's folder.
 const PINS: &str = "ns";

@@ -60,6 +60,39 @@ pub fn setup(dir: &Path, setup: &SandboxSetup) -> Result<Option<Pid>> {
     done
 }
 
+/// As [`setup()`], for a caller of many threads and without a process: the calling thread is in the namespaces thereafter, so
+/// it must end soon. Not for sandboxes with a user namespace or a shared pid namespace.
+///
+/// # Errors
+/// As those of [`setup()`].
+pub fn setup_by_thread(dir: &Path, setup: &SandboxSetup) -> Result<()> {
+    check(setup)?;
+    if needs_process(setup) {
+        return Err(Error::invalid(
+            "sandbox",
+            "with a user namespace or a shared pid namespace can't be set up by a thread",
+        ));
+    }
+    let pins = dir.join(PINS);
+    fs::create_dir_all(&pins).path("create folder", &pins)?;
+    let done = enter(setup).and_then(|()| {
+        let kinds = setup.namespaces.iter();
+        kinds.copied().try_for_each(|kind| pin_from(&pins, "/proc/thread-self", kind))
+    });
+    if done.is_err() {
+        // the failure itself is what the caller must learn of
+        let _ = unpin(dir);
+        let _ = fs::remove_dir(&pins);
+    }
+    done
+}
+
+/// Whether a sandbox can't be set up by a thread of its caller's.
+#[must_use]
+pub fn needs_process(setup: &SandboxSetup) -> bool {
+    setup.shared_pid || setup.namespaces.contains(&NamespaceKind::User)
+}
+
 fn check(setup: &SandboxSetup) -> Result<()> {
     let has = |kind: NamespaceKind| setup.namespaces.contains(&kind);
     let mapped = !setup.uid_mappings.is_empty() && !setup.gid_mappings.is_empty();
@@ -245,9 +278,13 @@ pub(super) fn write_map(pid: Pid, name: &str, mappings: &[IdMapping]) -> Result<
 
 /// Mounts a process's namespace on a file, where it outlives the process.
 pub(super) fn pin(pins: &Path, pid: Pid, kind: NamespaceKind) -> Result<()> {
+    pin_from(pins, &format!("/proc/{pid}"), kind)
+}
+
+fn pin_from(pins: &Path, process: &str, kind: NamespaceKind) -> Result<()> {
     let target = pins.join(kind.as_str());
     File::create(&target).path("create", &target)?;
-    let source = format!("/proc/{pid}/ns/{}", kind.as_str());
+    let source = format!("{process}/ns/{}", kind.as_str());
     let mount = clone_tree(AT_FDCWD, Path::new(&source), false).path("pin", &source)?;
     attach(mount.as_fd(), open_path(&target)?.as_fd()).path("pin namespace at", &target)
 }
@@ -261,6 +298,15 @@ fn in_child(setup: &SandboxSetup, socket: &UnixStream) -> Result<()> {
         (&mut &*socket).read_exact(&mut word).call("wait for ids")?;
         become_root().call("become root of the user namespace")?;
     }
+    enter(setup)?;
+    (&mut &*socket).write_all(&[DONE]).call("report namespaces")?;
+    // until they are pinned; end of file
+    let _ = (&mut &*socket).read(&mut word);
+    Ok(())
+}
+
+/// Gives the calling thread the sandbox's namespaces but for a user namespace, with what is set in them.
+fn enter(setup: &SandboxSetup) -> Result<()> {
     let flags = setup
         .namespaces
         .iter()
@@ -269,9 +315,5 @@ fn in_child(setup: &SandboxSetup, socket: &UnixStream) -> Result<()> {
     if let Some(name) = &setup.hostname {
         sethostname(name).call("sethostname")?;
     }
-    write_sysctls(setup, |name| !is_hosts_to_write(setup, name))?;
-    (&mut &*socket).write_all(&[DONE]).call("report namespaces")?;
-    // until they are pinned; end of file
-    let _ = (&mut &*socket).read(&mut word);
-    Ok(())
+    write_sysctls(setup, |name| !is_hosts_to_write(setup, name))
 }

@@ -13,6 +13,7 @@ use pintle_runtime::client::{Events, MonitorClient, SpawnOptions};
 use pintle_runtime::protocol::{
     CreateContainer, Event, ExecRequest, Exit, KillScope, LogTarget, NamespaceKind, SandboxSetup,
 };
+use pintle_runtime::rootfs::BlankMounts;
 use pintle_runtime::{cgroup, sandbox};
 
 use crate::support::Bundle;
@@ -135,7 +136,8 @@ impl Drop for Pod {
 
 pub fn options(dir: PathBuf) -> SpawnOptions {
     SpawnOptions {
-        program: env!("CARGO_BIN_EXE_pintle-monitor").into(),
+        program: PathBuf::from(env!("CARGO_BIN_EXE_pintle-monitor")).into(),
+        blank: Some(BlankMounts::make().unwrap()),
         dir,
         id: "pod1".to_owned(),
     }

@@ -4,6 +4,7 @@
 //! measured over one gRPC connection that stays open. `hack/bench` builds and calls it.
 
 mod crowd;
+mod floor;
 mod machine;
 mod measure;
 mod memory;
@@ -17,6 +18,7 @@ use pintle_tests::server::{Kind, Setup};
 use pintle_tests::world::World;
 
 use measure::Target;
+use samples::Samples;
 
 /// What the command line asks for.
 struct Options {
@@ -105,7 +107,11 @@ async fn run(options: &Options) -> Result<String> {
     for target in &mut targets {
         target.forget();
     }
+    let mut kernel = Samples::default();
     for round in 0..options.rounds {
+        for target in &targets[..1] {
+            floor::round(&mut kernel, &target.world.slot.cgroup())?;
+        }
         for target in &mut targets {
             target.round().await.with_context(|| target.name.clone())?;
         }
@@ -119,5 +125,5 @@ async fn run(options: &Options) -> Result<String> {
     // What the network costs is shown already: the programs would only hide the rest.
     let mut crowded: Vec<&mut Target> = targets.iter_mut().filter(|t| t.name != WITH_CNI).collect();
     crowd::measure(&mut crowded, &options.crowds).await?;
-    report::markdown(&targets, options.rounds)
+    report::markdown(&targets, &kernel, options.rounds)
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use anyhow::Result;
 
 use crate::crowd::{self, Crowd};
+use crate::floor;
 use crate::machine;
 use crate::measure::{AT_ONCE, EXEC, ROWS, Target};
 use crate::samples::Samples;
@@ -16,12 +17,12 @@ const HEAD: &str = "\
 own folders, bridge and cgroup, and lets them take turns call by call over one open gRPC connection each, so that
 the machine's noise falls on all alike: compare the columns of one run, not the numbers of two. The container is busybox's
 `sleep`, with RuntimeDefault seccomp and a memory limit. The network of \"Pintle\" is the built-in bridge; all others call
-Debian's CNI programs `bridge` (with masquerade), `host-local` and `portmap`. Crowds larger than a hundred are Pintle's alone: the
-others would take a quarter of an hour to make one.
+Debian's CNI programs `bridge` (with masquerade), `host-local` and `portmap`. `/run` lies in memory, as on a node. Crowds
+larger than a hundred are Pintle's alone: the others would take a quarter of an hour to make one.
 ";
 
 /// The whole page.
-pub(crate) fn markdown(targets: &[Target], rounds: usize) -> Result<String> {
+pub(crate) fn markdown(targets: &[Target], kernel: &Samples, rounds: usize) -> Result<String> {
     let mut text = HEAD.to_owned();
     writeln!(text, "\n## Machine\n")?;
     for line in machine::describe() {
@@ -38,6 +39,10 @@ pub(crate) fn markdown(targets: &[Target], rounds: usize) -> Result<String> {
     header(&mut text, targets)?;
     for row in ROWS {
         line(&mut text, row, targets, |target| latency(&target.samples, row))?;
+    }
+    writeln!(text, "\nIn the same run, what the kernel takes for the parts alone:\n\n|  | kernel |\n| --- | ---: |")?;
+    for row in floor::ROWS {
+        writeln!(text, "| {row} | {} |", latency(kernel, row))?;
     }
     writeln!(text, "\n## Throughput, {AT_ONCE} at once, per second\n")?;
     header(&mut text, targets)?;
