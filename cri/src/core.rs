@@ -114,7 +114,9 @@ impl Core {
             node,
             monitor: Program::hold(config.find_monitor()?)?,
             blank: BlankMounts::make()
-                .inspect_err(|error| tracing::warn!(%error, "containers' mount namespaces start from the node's"))
+                .inspect_err(
+                    |error| tracing::warn!(%error, "containers' mount namespaces start from the node's"),
+                )
                 .ok(),
             boot_id: boot_id()?,
             kept: Kept::within_limits(),

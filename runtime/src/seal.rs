@@ -149,7 +149,9 @@ mod tests {
         assert_eq!(program.path(), path);
         let held = File::open(program.executable()).unwrap();
         assert!(is_protected(held.as_fd()).unwrap());
-        let run = std::process::Command::new(program.executable()).arg("/proc/self/ns/uts").output();
+        let run = std::process::Command::new(program.executable())
+            .arg("/proc/self/ns/uts")
+            .output();
         assert!(run.unwrap().stdout.starts_with(b"uts:"));
     }
 

@@ -130,6 +130,7 @@ async fn a_pod_chooses_a_class_that_the_file_has_made() {
 async fn what_is_not_to_be_had_is_refused() {
     test(async |w, folder| {
         let image = w.busybox().await?;
+        w.warm_up(&image).await?;
         let before = w.count()?;
         let refused = async |w: &World, class: &str, says: &str| -> Result<()> {
             let mut config = pod::pod(&w.slot, "refused");

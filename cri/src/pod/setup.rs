@@ -46,11 +46,7 @@ async fn begin(core: &Arc<Core>, pod: &Arc<Pod>, plan: SandboxPlan) -> Result<Ve
     };
     let setup = setup(plan, init_cgroup);
     let by_monitor = needs_process(&setup);
-    let (dir, node_name, of_thread) = (
-        core.paths.pod(&pod.id),
-        core.node.hostname.clone(),
-        setup.clone(),
-    );
+    let (dir, node_name, of_thread) = (core.paths.pod(&pod.id), core.node.hostname.clone(), setup.clone());
     let made = on_own_thread("making a pod's files and namespaces", move || {
         files::make(&dir, &record, &node_name)?;
         match by_monitor {

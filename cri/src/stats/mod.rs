@@ -112,7 +112,10 @@ pub fn pods(core: &Core, all: &[Arc<Pod>]) -> Result<Vec<proto::PodSandboxStats>
         let mut stats = spread::map(&ready, |pod| pod_stats(core, pod));
         let networks = networks.join();
         let networks = networks.map_err(|_| Error::Panicked("reading network statistics"))??;
-        stats.iter_mut().zip(networks).for_each(|(of, network)| add_network(of, network));
+        stats
+            .iter_mut()
+            .zip(networks)
+            .for_each(|(of, network)| add_network(of, network));
         Ok(stats)
     })
 }

@@ -75,14 +75,15 @@ impl Sources {
     /// Opens the container's cgroups where a mount shows them.
     pub(crate) fn open_cgroups(&mut self, spec: &Spec, view: &cgroupfs::View<'_>) -> Result<()> {
         let list = spec.mounts().as_deref().unwrap_or_default();
-        let opened = list.iter().zip(&self.options).map(|(mount, options)| {
-            match mount.typ().as_deref() {
+        let opened = list
+            .iter()
+            .zip(&self.options)
+            .map(|(mount, options)| match mount.typ().as_deref() {
                 Some("cgroup" | "cgroup2") if !is_bind(mount, options) => {
                     cgroupfs::open(view, options).map_err(|e| at(mount, e))
                 }
                 _ => Ok(None),
-            }
-        });
+            });
         self.cgroups = opened.collect::<Result<_>>()?;
         Ok(())
     }

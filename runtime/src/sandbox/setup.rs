@@ -77,7 +77,9 @@ pub fn setup_by_thread(dir: &Path, setup: &SandboxSetup) -> Result<()> {
     fs::create_dir_all(&pins).path("create folder", &pins)?;
     let done = enter(setup).and_then(|()| {
         let kinds = setup.namespaces.iter();
-        kinds.copied().try_for_each(|kind| pin_from(&pins, "/proc/thread-self", kind))
+        kinds
+            .copied()
+            .try_for_each(|kind| pin_from(&pins, "/proc/thread-self", kind))
     });
     if done.is_err() {
         // the failure itself is what the caller must learn of

@@ -40,7 +40,10 @@ pub(crate) fn markdown(targets: &[Target], kernel: &Samples, rounds: usize) -> R
     for row in ROWS {
         line(&mut text, row, targets, |target| latency(&target.samples, row))?;
     }
-    writeln!(text, "\nIn the same run, what the kernel takes for the parts alone:\n\n|  | kernel |\n| --- | ---: |")?;
+    writeln!(
+        text,
+        "\nIn the same run, what the kernel takes for the parts alone:\n\n|  | kernel |\n| --- | ---: |"
+    )?;
     for row in floor::ROWS {
         writeln!(text, "| {row} | {} |", latency(kernel, row))?;
     }
