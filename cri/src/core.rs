@@ -113,11 +113,10 @@ impl Core {
             features: ProgramFeatures::ask(&config, node.cgroup_driver)?,
             node,
             monitor: Program::hold(config.find_monitor()?)?,
-            blank: BlankMounts::make()
-                .inspect_err(
-                    |error| tracing::warn!(%error, "containers' mount namespaces start from the node's"),
-                )
-                .ok(),
+            blank: BlankMounts::make().unwrap_or_else(|error| {
+                tracing::warn!(%error, "containers' mount namespaces start from the node's");
+                None
+            }),
             boot_id: boot_id()?,
             kept: Kept::within_limits(),
             events: Events::default(),

@@ -43,9 +43,10 @@ pub fn detect() -> Mode {
 pub fn hierarchies() -> &'static [Hierarchy] {
     static ALL: OnceLock<Vec<Hierarchy>> = OnceLock::new();
     ALL.get_or_init(|| {
-        // line by line: a node's mount table may be long, and who asks may live long
-        let lines = File::open("/proc/self/mountinfo").map(|f| BufReader::new(f).lines());
-        parse(lines.into_iter().flatten().map_while(Result::ok))
+        // line by line, and no further than needed: a node's mount table may be long, and who asks may live long
+        let lines = |path| File::open(path).map(|f| BufReader::new(f).lines()).into_iter().flatten();
+        let known = lines("/proc/self/cgroup").map_while(Result::ok).count();
+        parse(lines("/proc/self/mountinfo").map_while(Result::ok), known)
     })
 }
 
@@ -57,8 +58,9 @@ pub(super) fn v1_folder(controller: &str, path: &Path) -> Option<PathBuf> {
         .map(|h| h.mount.join(path))
 }
 
-/// Reads the hierarchies off a mount table; of one that is mounted several times the first counts.
-fn parse(mountinfo: impl Iterator<Item = String>) -> Vec<Hierarchy> {
+/// Reads the hierarchies off a mount table, until `known` are found; of one that is mounted several times the first
+/// counts.
+fn parse(mountinfo: impl Iterator<Item = String>, known: usize) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.filter(|line| line.contains(" - cgroup")) {
         let Some((left, right)) = line.split_once(" - ") else {
@@ -87,6 +89,9 @@ fn parse(mountinfo: impl Iterator<Item = String>) -> Vec<Hierarchy> {
                 controllers,
                 v2,
             });
+        }
+        if found.len() == known {
+            break;
         }
     }
     found
@@ -129,8 +134,13 @@ mod tests {
             41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
             50 31 0:29 /a /tmp/x rw - cgroup cgroup rw,cpu,cpuacct\n\
             51 31 0:29 / /mnt/again rw - cgroup cgroup rw,cpu,cpuacct\n";
-        let found = parse(table.lines().map(str::to_owned));
+        let lines = || table.lines().map(str::to_owned);
+        let found = parse(lines(), 9);
         assert_eq!(found.len(), 3);
+        // what comes after the last one known is not looked at
+        let mut rest = lines();
+        assert_eq!(parse(rest.by_ref(), 3), found);
+        assert_eq!(rest.count(), 2);
         assert_eq!(found[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(found[1].controllers, ["name=systemd"]);
         assert!(found[2].v2 && found[2].mount == Path::new("/sys/fs/cgroup/unified"));

@@ -38,6 +38,8 @@ pub(super) fn open_source(asked: &Asked<'_>, users: Option<BorrowedFd<'_>>) -> R
     if asked.strict {
         check_propagation(source, options)?;
     }
+    // Nothing is mounted below a file, which the kernel would look for among all mounts of the file system it is on.
+    let recursive = recursive && !source.is_file();
     let mount = clone_tree(AT_FDCWD, source, recursive).path("bind mount source", source)?;
     let is_folder = is_kind(&fstat(&mount).path("stat mount source", source)?, SFlag::S_IFDIR);
     // what is to stay a peer of the host's mount must not first be made its slave

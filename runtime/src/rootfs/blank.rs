@@ -24,11 +24,15 @@ use crate::sys::process::{namespace_kind, setns};
 pub struct BlankMounts(Arc<OwnedFd>);
 
 impl BlankMounts {
-    /// Makes one, by a thread that ends in it.
+    /// Makes one, by a thread that ends in it. None on kernels that can't make an overlay before it is attached, for which
+    /// it would save nothing.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn make() -> Result<Self> {
+    pub fn make() -> Result<Option<Self>> {
+        if !makes_layers_singly() {
+            return Ok(None);
+        }
         let made = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().spawn_scoped(scope, || {
                 let proc = open_proc()?;
@@ -39,7 +43,7 @@ impl BlankMounts {
             thread.map(std::thread::ScopedJoinHandle::join)
         });
         match made {
-            Ok(Ok(made)) => Ok(Self(Arc::new(made?))),
+            Ok(Ok(made)) => Ok(Some(Self(Arc::new(made?)))),
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
             Err(e) => Err(Error::io("start", "a thread", e)),
         }
@@ -76,6 +80,11 @@ impl PartialEq for BlankMounts {
 
 impl Eq for BlankMounts {}
 
+/// Since Linux 6.8.
+fn makes_layers_singly() -> bool {
+    FsContext::open("overlay").is_ok_and(|overlay| overlay.set("lowerdir+", "/").is_ok())
+}
+
 /// Gives the caller's thread a mount namespace of its own with an empty root, in which nothing can be made.
 pub(crate) fn enter_blank_root() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).call("unshare mount namespace")?;
@@ -96,7 +105,9 @@ mod tests {
 
     #[test]
     fn a_copy_holds_an_empty_root_alone() {
-        let blank = BlankMounts::make().unwrap();
+        let Some(blank) = BlankMounts::make().unwrap() else {
+            return; // none is made on this kernel
+        };
         let child = match fork().unwrap() {
             Forked::Parent(pid) => pid,
             Forked::Child(_child) => {

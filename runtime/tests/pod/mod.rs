@@ -137,7 +137,7 @@ impl Drop for Pod {
 pub fn options(dir: PathBuf) -> SpawnOptions {
     SpawnOptions {
         program: PathBuf::from(env!("CARGO_BIN_EXE_pintle-monitor")).into(),
-        blank: Some(BlankMounts::make().unwrap()),
+        blank: BlankMounts::make().unwrap(),
         dir,
         id: "pod1".to_owned(),
     }
