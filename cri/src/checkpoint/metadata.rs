@@ -181,6 +181,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn podman_s_names_of_the_image_are_known() {
+        let text =
+            r#"{"id":"abc","name":"n","rootfsImageID":"7b","rootfsImageName":"localhost/bb:1","lockID":0}"#;
+        let read: ConfigDump = serde_json::from_str(text).unwrap();
+        assert_eq!(read.images().collect::<Vec<_>>(), ["7b", "localhost/bb:1"]);
+    }
+
+    #[test]
     fn a_config_dump_is_as_the_peers_write_it() {
         let text = r#"{"id":"abc","name":"k8s_c_p","rootfsImage":"docker.io/library/busybox:latest",
             "rootfsImageRef":"11","rootfsImageName":"docker.io/library/busybox@sha256:22","runtime":"runc",
