@@ -8,6 +8,7 @@ use pintle_runtime::rootfs::{BlankMounts, can_map_ids};
 use pintle_runtime::seal::Program;
 
 use crate::cdi::Cdi;
+use crate::classes::Rdt;
 use crate::config::Config;
 use crate::container::{Container, ContainerRecord};
 use crate::error::{Error, Kind, Result};
@@ -34,6 +35,8 @@ pub struct Core {
     pub node: NodeFacts,
     /// Devices that vendors describe.
     pub cdi: Cdi,
+    /// Classes of cache and memory bandwidth.
+    pub rdt: Rdt,
     /// What other runtimes' programs can do.
     pub features: ProgramFeatures,
     /// The monitor program.
@@ -88,6 +91,7 @@ impl Core {
             signature_policy: config.images().signature_policy.clone(),
             max_concurrent_layers: config.images().max_concurrent_layers,
             pinned: config.images().pinned.clone(),
+            snapshot_places: config.snapshot_places(),
             ..StoreConfig::default()
         })?;
         let mut node = gather::node_facts(config.cgroup_driver())?;
@@ -101,6 +105,11 @@ impl Core {
         }
         Ok(Self {
             cdi: Cdi::new(config.runtime().cdi_dirs.clone()),
+            rdt: Rdt::open(
+                config.runtime().rdt_config_file.as_deref(),
+                &config.runtime().resctrl_root,
+                &paths.rdt_record(),
+            )?,
             features: ProgramFeatures::ask(&config, node.cgroup_driver)?,
             node,
             monitor: Program::hold(config.find_monitor()?)?,
@@ -113,7 +122,7 @@ impl Core {
             events: Events::default(),
             layers: LayerCounter::start(images.clone())?,
             images,
-            network: PodNetwork::open(config.network(), &paths)?,
+            network: PodNetwork::open(&config, &paths)?,
             pods: Index::default(),
             containers: Index::default(),
             pod_names: Names::new(Kind::Pod),

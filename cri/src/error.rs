@@ -118,7 +118,10 @@ pub enum Error {
     Busy(PathBuf),
     /// Events that a client asks for are no longer kept.
     #[error("these events are no longer kept: list anew, and subscribe without a token")]
-    EventsForgotten,
+    EventsForgotten {
+        /// The place from which on all events are kept.
+        oldest: i64,
+    },
     /// A client doesn't read its events as fast as they come.
     #[error("events were lost, because they were not read in time: list anew")]
     SlowListener,

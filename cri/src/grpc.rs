@@ -5,10 +5,12 @@ use netplug::Error as NetworkError;
 use pintle_images::Error as ImageError;
 use pintle_runtime::Error as RuntimeError;
 use pintle_runtime::error::Kind;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use crate::cni::CniError;
 use crate::error::Error;
+use crate::events::TOKEN;
 use crate::nri::NriError;
 use crate::spec::gather::GatherError;
 use crate::streaming::StreamError;
@@ -19,7 +21,11 @@ const LONGEST: usize = 4096;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Self::new(code(&error), shortened(error.to_string()))
+        let mut metadata = MetadataMap::new();
+        if let Error::EventsForgotten { oldest } = error {
+            metadata.insert(TOKEN, MetadataValue::from(oldest));
+        }
+        Self::with_metadata(code(&error), shortened(error.to_string()), metadata)
     }
 }
 
@@ -51,7 +57,7 @@ fn code(error: &Error) -> Code {
         Error::ExecTimeout { .. } | Error::CheckpointTimeout { .. } | Error::Unkillable(_) => {
             Code::DeadlineExceeded
         }
-        Error::EventsForgotten => Code::OutOfRange,
+        Error::EventsForgotten { .. } => Code::OutOfRange,
         Error::SlowListener => Code::ResourceExhausted,
         Error::Shared(error) => code(error),
         Error::Images(error) => image_code(error),

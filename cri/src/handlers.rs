@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
+use std::path::PathBuf;
 
 use pintle_runtime::foreign::{self, Features};
 use pintle_runtime::protocol::ForeignRuntime;
@@ -97,6 +98,15 @@ impl Core {
             recursive_read_only_mounts: node.recursive_read_only,
             user_namespaces: node.user_namespaces,
         }
+    }
+
+    /// The folder below which lies what the containers of a pod write.
+    pub fn layer_place(&self, pod: &str) -> PathBuf {
+        let pod = self.pods.get(pod);
+        let handler = pod.and_then(|pod| self.handler_of(&pod.cell.get()).ok());
+        handler
+            .and_then(|handler| handler.snapshots_dir.clone())
+            .unwrap_or_else(|| self.paths.images())
     }
 
     /// What makes a handler's container in this cgroup; None for this runtime.

@@ -1,15 +1,17 @@
-//! A pod's network: the built-in bridge, or CNI programs where a configuration of theirs is installed.
+//! A pod's network: the built-in bridge, or CNI programs where a configuration of theirs is installed; a runtime handler may
+//! name one of its own.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use ipnet::IpNet;
 use netplug::{AttachRequest, Bandwidth, Network, PortMap, Protocol, Rate};
 
 use crate::cni::{self, BURST_BITS, Cni, Limits};
-use crate::config::NetworkConfig;
+use crate::config::Config;
 use crate::error::{Error, IoContext as _, Result};
 use crate::paths::{Paths, PodDir};
 use crate::pod::{PodNetworkRecord, PodRecord};
@@ -24,6 +26,10 @@ const IFNAME: &str = "eth0";
 pub struct PodNetwork {
     builtin: Network,
     cni: Cni,
+    /// Those of handlers with a configuration of their own, by the handlers' names.
+    own: HashMap<String, Cni>,
+    /// The handler of pods that name none.
+    default_handler: String,
     /// The pod CIDR that kubelet told last: it tells it once, and a new daemon must still know.
     pod_cidr: PathBuf,
     last_cidr: Mutex<String>,
@@ -34,7 +40,8 @@ impl PodNetwork {
     ///
     /// # Errors
     /// A configuration that can't be, or state that can't be read.
-    pub fn open(config: &NetworkConfig, paths: &Paths) -> Result<Self> {
+    pub fn open(whole: &Config, paths: &Paths) -> Result<Self> {
+        let config = whole.network();
         let pod_cidr = paths.root().join("pod-cidr");
         let told = fs::read_to_string(&pod_cidr).unwrap_or_default();
         let ranges = if told.is_empty() {
@@ -56,30 +63,53 @@ impl PodNetwork {
             config.cni_bin_dirs.clone(),
             paths.cni(),
         );
+        let mut folders: HashMap<&Path, Cni> = HashMap::new();
+        let mut own = HashMap::new();
+        for handler in whole.handlers() {
+            let Some(folder) = &handler.cni_conf_dir else {
+                continue;
+            };
+            let networks = folders
+                .entry(folder)
+                .or_insert_with(|| cni.beside(folder.clone()));
+            own.insert(handler.name.clone(), networks.clone());
+        }
+        let default = whole.handlers().first();
         Ok(Self {
             builtin,
+            own,
+            default_handler: default.map(|handler| handler.name.clone()).unwrap_or_default(),
             cni,
             pod_cidr,
             last_cidr: Mutex::new(told),
         })
     }
 
-    /// Who is to make the next pod's network.
-    pub fn choose(&self) -> PodNetworkRecord {
-        if self.cni.is_configured() {
+    /// Who is to make the network of this handler's next pod. A folder of the handler's own was named on purpose: there is no
+    /// falling back to the bridge.
+    pub fn choose(&self, handler: &str) -> PodNetworkRecord {
+        if self.own_of(handler).is_some() || self.cni.is_configured() {
             PodNetworkRecord::Cni
         } else {
             PodNetworkRecord::Builtin
         }
     }
 
-    /// Whether pods can be connected. Cheap.
+    fn own_of(&self, handler: &str) -> Option<&Cni> {
+        let name = match handler {
+            "" => &self.default_handler,
+            name => name,
+        };
+        self.own.get(name)
+    }
+
+    /// Whether pods of the default handler can be connected. Cheap.
     ///
     /// # Errors
     /// Why not.
     pub async fn status(&self) -> Result<()> {
-        match self.choose() {
-            PodNetworkRecord::Cni => Ok(self.cni.status().await?),
+        match self.choose("") {
+            PodNetworkRecord::Cni => Ok(self.own_of("").unwrap_or(&self.cni).status().await?),
             _ => {
                 let builtin = self.builtin.clone();
                 blocking("looking at the bridge", move || builtin.ready()).await
@@ -113,12 +143,14 @@ impl PodNetwork {
         let netns = dir.namespace("net");
         let limits = Limits::from_annotations(&pod.config.annotations)?;
         if pod.network == PodNetworkRecord::Cni {
+            let handler = pod.runtime_handler.as_str();
             netplug::loopback_up(&netns)?;
             let pod = cni::Pod {
                 bandwidth: limits,
                 ..cni_pod(pod, dir)
             };
-            return Ok(self.cni.add(&pod).await?.ips);
+            let networks = self.own_of(handler).unwrap_or(&self.cni);
+            return Ok(networks.add(&pod).await?.ips);
         }
         let (builtin, request) = (self.builtin.clone(), request(pod, netns, limits)?);
         let attach = move || -> Result<Vec<IpAddr>> {
@@ -149,6 +181,10 @@ impl PodNetwork {
     /// Of the network.
     pub async fn gc(&self, live: Vec<String>) -> Result<()> {
         self.cni.gc(&live).await?;
+        // A network's plugins may keep more than what the cache knows of.
+        for networks in self.own.values() {
+            networks.gc(&live).await?;
+        }
         let builtin = self.builtin.clone();
         let freed = blocking("collecting addresses", move || builtin.gc(&live)).await?;
         if !freed.is_empty() {

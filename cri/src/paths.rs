@@ -4,6 +4,7 @@
 //! <state>/                      default /run/pintle, gone at reboot
 //!   pintle.sock  pintled.lock
 //!   seccomp/                    compiled filters by the hash of their profile
+//!   rdt.json                    classes of RDT that we have made
 //!   net/                        the built-in network's leases and records
 //!   pods/<pod id>/              PodDir
 //!     monitor.sock              the pod's monitor listens here
@@ -43,6 +44,11 @@ impl Paths {
     /// Compiled seccomp filters.
     pub fn seccomp_cache(&self) -> PathBuf {
         self.state.join("seccomp")
+    }
+
+    /// The names of the classes of RDT that we have made.
+    pub fn rdt_record(&self) -> PathBuf {
+        self.state.join("rdt.json")
     }
 
     /// The folder of all pods' run-time state.

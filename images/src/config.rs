@@ -22,6 +22,8 @@ pub struct StoreConfig {
     pub progress_timeout: Duration,
     /// The most bytes that one layer may unpack to.
     pub max_layer_bytes: u64,
+    /// Folders outside of `root` where snapshots may be made, too (see `Store::snapshot_in`).
+    pub snapshot_places: Vec<PathBuf>,
     /// Images that are reported as pinned: names, with `*` for any text.
     pub pinned: Vec<String>,
 }
@@ -37,6 +39,7 @@ impl Default for StoreConfig {
             max_concurrent_layers: 6,
             progress_timeout: Duration::from_secs(60),
             max_layer_bytes: 256 << 30,
+            snapshot_places: Vec::new(),
             pinned: Vec::new(),
         }
     }

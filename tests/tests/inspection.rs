@@ -82,19 +82,22 @@ async fn test(body: impl AsyncFnOnce(&mut World, &Socket) -> Result<()>) {
     world::test_with(setup, async |w| body(w, &socket).await).await;
 }
 
-/// The base names of all cgroups below the slot's.
+/// The base names of all cgroups below the slot's; those of scopes without their end, which only systemd's have.
 fn cgroups(w: &World) -> Result<BTreeSet<String>> {
     let all = host::cgroups_below(&w.slot.cgroup())?;
     Ok(all
         .iter()
-        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+        .filter_map(|path| Some(path.file_name()?.to_str()?.trim_end_matches(".scope").to_owned()))
         .collect())
 }
 
 /// The inode of the first cgroup of that name.
 fn inode(w: &World, name: &str) -> Option<u64> {
     let all = host::cgroups_below(&w.slot.cgroup()).ok()?;
-    let path = all.iter().find(|path| path.ends_with(name))?;
+    let scope = format!("{name}.scope");
+    let path = all
+        .iter()
+        .find(|path| path.ends_with(name) || path.ends_with(&scope))?;
     Some(fs::metadata(path).ok()?.ino())
 }
 

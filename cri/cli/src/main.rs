@@ -3,6 +3,7 @@
 
 mod archive;
 mod connect;
+mod events;
 mod image;
 mod progress;
 mod proto;
@@ -33,6 +34,8 @@ enum Command {
     /// Images: get them, look at them, pass them on, clear them away.
     #[command(subcommand)]
     Image(image::Command),
+    /// Shows what happens to pods and containers, as it happens.
+    Events(events::Command),
 }
 
 fn main() -> ExitCode {
@@ -51,9 +54,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async move {
-        let daemon = connect::Daemon::connect(&cli.socket).await?;
         match cli.command {
-            Command::Image(command) => image::run(daemon, command).await,
+            Command::Image(command) => {
+                let daemon = connect::Daemon::connect(&cli.socket).await?;
+                image::run(daemon, command).await
+            }
+            Command::Events(command) => events::run(&cli.socket, command).await,
         }
     })
 }

@@ -26,6 +26,9 @@ pub(super) struct ConfigDump {
     /// Its id.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) rootfs_image_ref: String,
+    /// The same, as Podman has it.
+    #[serde(rename = "rootfsImageID", skip_serializing_if = "String::is_empty")]
+    pub(super) rootfs_image_id: String,
     /// A reference that it can be pulled by.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) rootfs_image_name: String,
@@ -44,6 +47,7 @@ impl ConfigDump {
             name: record.name.clone(),
             rootfs_image: record.image_name.clone(),
             rootfs_image_ref: record.image_id.trim_start_matches("sha256:").to_owned(),
+            rootfs_image_id: String::new(),
             rootfs_image_name: record.image_ref.clone(),
             runtime: "pintle".to_owned(),
             created_time: stamp(record.created_at),
@@ -57,6 +61,7 @@ impl ConfigDump {
     pub(super) fn images(&self) -> impl Iterator<Item = &str> {
         [
             &self.rootfs_image_ref,
+            &self.rootfs_image_id,
             &self.rootfs_image_name,
             &self.rootfs_image,
         ]
@@ -174,6 +179,14 @@ fn encoding(path: &Path, source: serde_json::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn podman_s_names_of_the_image_are_known() {
+        let text =
+            r#"{"id":"abc","name":"n","rootfsImageID":"7b","rootfsImageName":"localhost/bb:1","lockID":0}"#;
+        let read: ConfigDump = serde_json::from_str(text).unwrap();
+        assert_eq!(read.images().collect::<Vec<_>>(), ["7b", "localhost/bb:1"]);
+    }
 
     #[test]
     fn a_config_dump_is_as_the_peers_write_it() {

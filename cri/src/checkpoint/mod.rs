@@ -20,6 +20,7 @@
 //! spec says grants nothing: the request's config makes the container.
 
 mod apply;
+mod archive;
 mod container;
 mod diff;
 mod fit;

@@ -1,7 +1,7 @@
 //! A checkpoint's files, out of an archive or an image made of one, into a folder of ours.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek as _, SeekFrom};
+use std::io::{self, Read};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
@@ -12,8 +12,8 @@ use oci_spec::runtime::Spec;
 use pintle_images::Image;
 use pintle_runtime::protocol::Overlay;
 use pintle_runtime::rootfs::{detached_overlay, open_in_root};
-use tar::EntryType;
 
+use super::archive::from_archive;
 use super::metadata::{self, ConfigDump};
 use super::{CONFIG, DELETED, DIFF, IMAGES, SPEC, apply, bad, fit};
 use crate::container::remove_tree;
@@ -33,10 +33,6 @@ const MAX_JSON: u64 = 16 << 20;
 const MAX_DELETED: u64 = 256 << 20;
 /// criu's first file, without which there is no checkpoint.
 const INVENTORY: &str = "inventory.img";
-/// A tar ends with this many zeros.
-const TRAILER: usize = 1024;
-/// Each entry has one.
-const HEADER: u64 = 512;
 
 /// Where a checkpoint is.
 #[derive(Debug, Clone)]
@@ -167,7 +163,7 @@ pub(super) fn make_folder(core: &Core, id: &str) -> Result<PathBuf> {
 }
 
 /// A file that is wanted, relative to the checkpoint's folder, and the most bytes that it may have.
-fn wanted(path: &Path) -> Option<(PathBuf, u64)> {
+pub(super) fn wanted(path: &Path) -> Option<(PathBuf, u64)> {
     let mut parts = path.components().filter(|part| *part != Component::CurDir);
     let first = match parts.next()? {
         Component::Normal(name) => name.to_str()?,
@@ -180,59 +176,6 @@ fn wanted(path: &Path) -> Option<(PathBuf, u64)> {
         (IMAGES, Some(Component::Normal(name)), None) => Some((Path::new(IMAGES).join(name), u64::MAX)),
         _ => None,
     }
-}
-
-fn from_archive(path: &Path, into: &Path) -> Result<()> {
-    let flags = nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC;
-    let mut file = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)
-        .io("open checkpoint", path)?;
-    let about = file.metadata().io("stat checkpoint", path)?;
-    if !about.is_file() {
-        return Err(bad("is not a file"));
-    }
-    check_end(&mut file, about.len()).io("read checkpoint", path)??;
-    let mut archive = tar::Archive::new(io::BufReader::new(file));
-    let entries = archive.entries().map_err(|error| broken(&error))?;
-    let (mut files, mut left) = (0, about.len());
-    for entry in entries {
-        let mut entry = entry.map_err(|error| broken(&error))?;
-        let name = entry.path().map_err(|error| broken(&error))?.into_owned();
-        let Some((name, most)) = wanted(&name) else {
-            continue;
-        };
-        let kind = entry.header().entry_type();
-        if !matches!(kind, EntryType::Regular | EntryType::Continuous) {
-            // a folder's own entry comes with some tools
-            return Err(bad(format!("{} is not a plain file", name.display())));
-        }
-        let size = entry.size();
-        // without holes and compression nothing is larger than the archive that it is in
-        left = left
-            .checked_sub(size)
-            .ok_or_else(|| bad(format!("{} is cut off", name.display())))?;
-        files += 1;
-        save(&into.join(&name), &name, &mut entry, size, most, files)?;
-    }
-    Ok(())
-}
-
-/// A tar that was cut off between two entries would look whole.
-fn check_end(file: &mut File, length: u64) -> io::Result<Result<()>> {
-    let mut end = [1; TRAILER];
-    let cut = || Ok(Err(bad("is no whole tar archive: it is cut off, or compressed")));
-    if length < HEADER + TRAILER as u64 {
-        return cut();
-    }
-    file.seek(SeekFrom::End(-(TRAILER as i64)))?;
-    file.read_exact(&mut end)?;
-    file.rewind()?;
-    if end.iter().any(|byte| *byte != 0) {
-        return cut();
-    }
-    Ok(Ok(()))
 }
 
 fn from_image(layers: &[PathBuf], into: &Path) -> Result<()> {
@@ -274,7 +217,15 @@ fn from_image(layers: &[PathBuf], into: &Path) -> Result<()> {
     Ok(())
 }
 
-fn save(to: &Path, name: &Path, from: &mut impl Read, size: u64, most: u64, files: usize) -> Result<()> {
+/// Copies one file of a checkpoint, of which there have been so many.
+pub(super) fn save(
+    to: &Path,
+    name: &Path,
+    from: &mut impl Read,
+    size: u64,
+    most: u64,
+    files: usize,
+) -> Result<()> {
     if files > MAX_FILES {
         return Err(bad(format!("has more than {MAX_FILES} files")));
     }
@@ -299,10 +250,3 @@ fn save(to: &Path, name: &Path, from: &mut impl Read, size: u64, most: u64, file
     }
     Ok(())
 }
-
-fn broken(error: &io::Error) -> crate::error::Error {
-    bad(error.to_string())
-}
-
-#[cfg(test)]
-mod tests;

@@ -55,13 +55,19 @@ pub struct Cni(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     conf: ConfDir,
+    shared: Arc<Shared>,
+    /// The network that said it is ready, and when.
+    ready: Mutex<Option<(Arc<Network>, Instant)>>,
+}
+
+/// What clients of several networks have in common: a pod that one attaches another may detach.
+#[derive(Debug)]
+struct Shared {
     bin_dirs: Vec<PathBuf>,
     cache: Cache,
     limit: Duration,
     slots: Semaphore,
     pods: Keyed,
-    /// The network that said it is ready, and when.
-    ready: Mutex<Option<(Arc<Network>, Instant)>>,
 }
 
 impl Cni {
@@ -75,15 +81,28 @@ impl Cni {
     /// Like [`Cni::new`], with another time limit for plugins.
     #[must_use]
     pub fn with_limit(conf_dir: PathBuf, bin_dirs: Vec<PathBuf>, cache_dir: PathBuf, limit: Duration) -> Cni {
-        Cni(Arc::new(Inner {
-            conf: ConfDir::new(conf_dir),
+        let shared = Shared {
             bin_dirs,
             cache: Cache::new(cache_dir),
             limit,
             slots: Semaphore::new(PARALLEL),
             pods: Keyed::default(),
+        };
+        Cni::of(conf_dir, Arc::new(shared))
+    }
+
+    fn of(conf_dir: PathBuf, shared: Arc<Shared>) -> Cni {
+        Cni(Arc::new(Inner {
+            conf: ConfDir::new(conf_dir),
+            shared,
             ready: Mutex::new(None),
         }))
+    }
+
+    /// A client like this one that reads networks from another folder. Either can detach what the other has attached.
+    #[must_use]
+    pub fn beside(&self, conf_dir: PathBuf) -> Cni {
+        Cni::of(conf_dir, Arc::clone(&self.0.shared))
     }
 
     /// Whether the configuration folder holds anything, valid or not: a node whose network is meant to be
@@ -113,7 +132,7 @@ impl Cni {
     pub async fn status(&self) -> Result<()> {
         let network = self.0.conf.network()?;
         for plugin in &network.plugins {
-            invoke::find(&plugin.kind, &self.0.bin_dirs)?;
+            invoke::find(&plugin.kind, &self.0.shared.bin_dirs)?;
         }
         if !network.version.has_status() {
             return Ok(());
@@ -147,9 +166,10 @@ impl Cni {
     }
 
     async fn add_now(&self, network: &Network, pod: Pod) -> Result<CniResult> {
-        let _turn = self.0.pods.lock(&pod.id).await;
+        let _turn = self.0.shared.pods.lock(&pod.id).await;
         let _slot = self
             .0
+            .shared
             .slots
             .acquire()
             .await
@@ -159,8 +179,8 @@ impl Cni {
             network: network.source.clone(),
             result: None,
         };
-        self.0.cache.store(&entry)?;
-        let operation = self.operation(network, &entry.pod, self.0.limit);
+        self.0.shared.cache.store(&entry)?;
+        let operation = self.operation(network, &entry.pod, self.0.shared.limit);
         let outcome = match operation.add().await {
             Ok(raw) => CniResult::parse(raw, &network.name, entry.pod.interface()),
             Err(error) => Err(error),
@@ -168,12 +188,16 @@ impl Cni {
         match outcome {
             Ok(result) => {
                 entry.result = Some(result.raw.clone());
-                self.0.cache.store(&entry)?;
+                self.0.shared.cache.store(&entry)?;
                 Ok(result)
             }
             Err(error) => {
-                match self.operation(network, &entry.pod, self.0.limit).del(None).await {
-                    Ok(()) => self.0.cache.remove(&entry.pod.id, entry.pod.interface())?,
+                match self
+                    .operation(network, &entry.pod, self.0.shared.limit)
+                    .del(None)
+                    .await
+                {
+                    Ok(()) => self.0.shared.cache.remove(&entry.pod.id, entry.pod.interface())?,
                     Err(undo) => {
                         tracing::warn!(sandbox = entry.pod.id, error = %undo, "undoing a failed CNI ADD");
                     }
@@ -195,14 +219,15 @@ impl Cni {
     }
 
     async fn del_now(&self, mut pod: Pod) -> Result<()> {
-        let _turn = self.0.pods.lock(&pod.id).await;
+        let _turn = self.0.shared.pods.lock(&pod.id).await;
         let _slot = self
             .0
+            .shared
             .slots
             .acquire()
             .await
             .map_err(|_| CniError::Interrupted { command: "DEL" })?;
-        let Some(entry) = self.0.cache.load(&pod.id, pod.interface())? else {
+        let Some(entry) = self.0.shared.cache.load(&pod.id, pod.interface())? else {
             return Ok(());
         };
         let network = Network::parse(entry.network).map_err(|reason| CniError::BadResult {
@@ -212,10 +237,10 @@ impl Cni {
         // What the pod asked for then, and the namespace as it is now.
         let netns = pod.netns.take().filter(|path| path.exists());
         let pod = Pod { netns, ..entry.pod };
-        self.operation(&network, &pod, self.0.limit)
+        self.operation(&network, &pod, self.0.shared.limit)
             .del(entry.result.as_ref())
             .await?;
-        self.0.cache.remove(&pod.id, pod.interface())
+        self.0.shared.cache.remove(&pod.id, pod.interface())
     }
 
     /// Asks the plugins whether a pod's network is still as they made it. Answers `Ok` where they can't tell.
@@ -224,8 +249,8 @@ impl Cni {
     /// What is amiss, in a plugin's words.
     pub async fn check(&self, pod: &Pod) -> Result<()> {
         pod.validate()?;
-        let _turn = self.0.pods.lock(&pod.id).await;
-        let Some(entry) = self.0.cache.load(&pod.id, pod.interface())? else {
+        let _turn = self.0.shared.pods.lock(&pod.id).await;
+        let Some(entry) = self.0.shared.cache.load(&pod.id, pod.interface())? else {
             return Ok(());
         };
         let network = Network::parse(entry.network).map_err(|reason| CniError::BadResult {
@@ -242,7 +267,9 @@ impl Cni {
             netns: pod.netns.clone(),
             ..entry.pod
         };
-        self.operation(&network, &pod, self.0.limit).check(result).await
+        self.operation(&network, &pod, self.0.shared.limit)
+            .check(result)
+            .await
     }
 
     /// The addresses that an attached pod got, out of the cache: after a restart of the daemon, for instance.
@@ -251,7 +278,7 @@ impl Cni {
     /// [`CniError::Io`] for the cache.
     pub fn cached(&self, id: &str, ifname: &str) -> Result<Option<CniResult>> {
         pod::check_id(id)?;
-        let Some(entry) = self.0.cache.load(id, ifname)? else {
+        let Some(entry) = self.0.shared.cache.load(id, ifname)? else {
             return Ok(None);
         };
         let Some(raw) = entry.result else { return Ok(None) };
@@ -268,7 +295,7 @@ impl Cni {
         let mut gone = Vec::new();
         let mut first = None;
         let mut valid = Vec::new();
-        for entry in self.0.cache.all()? {
+        for entry in self.0.shared.cache.all()? {
             let (id, ifname) = (entry.pod.id.clone(), entry.pod.interface().to_owned());
             if live.contains(id.as_str()) {
                 valid.push(json!({"containerID": id, "ifname": ifname}));
@@ -288,7 +315,10 @@ impl Cni {
         let pod = Pod::default();
         match self.0.conf.network() {
             Ok(network) if network.version.has_status() && !network.disable_gc => {
-                let swept = self.operation(&network, &pod, self.0.limit).gc(&valid).await;
+                let swept = self
+                    .operation(&network, &pod, self.0.shared.limit)
+                    .gc(&valid)
+                    .await;
                 first = first.or(swept.err());
             }
             Ok(_) | Err(CniError::NotConfigured { .. }) => {}
@@ -301,7 +331,7 @@ impl Cni {
         Operation {
             network,
             pod,
-            bin_dirs: &self.0.bin_dirs,
+            bin_dirs: &self.0.shared.bin_dirs,
             limit,
         }
     }

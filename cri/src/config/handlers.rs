@@ -20,6 +20,10 @@ pub struct Handler {
     pub program: Option<OciProgram>,
     /// A runtime spec whose parts containers get where they have none of their own.
     pub base_spec: Option<Value>,
+    /// Where what its containers write lies; None for the image store.
+    pub snapshots_dir: Option<PathBuf>,
+    /// The CNI configuration of its pods; None for the node's network.
+    pub cni_conf_dir: Option<PathBuf>,
     /// Devices of every container.
     pub devices: Vec<Device>,
     /// Further rules about which devices may be used, after all others.
@@ -45,6 +49,8 @@ impl Handler {
             settings,
             program: None,
             base_spec: None,
+            snapshots_dir: None,
+            cni_conf_dir: None,
             devices: Vec::new(),
             device_rules: Vec::new(),
         }
@@ -75,6 +81,10 @@ impl Handler {
                 },
             }),
         };
+        let folder = |setting: &str, path: &str| match path {
+            "" => Ok(None),
+            path => absolute(&key(setting), path).map(Some),
+        };
         let devices = raw.devices.iter().map(|text| device(&key("devices"), text));
         let rules = raw
             .device_rules
@@ -85,6 +95,8 @@ impl Handler {
                 "" => None,
                 path => Some(base_spec(&key("base_spec"), path)?),
             },
+            snapshots_dir: folder("snapshots_dir", &raw.snapshots_dir)?,
+            cni_conf_dir: folder("cni_conf_dir", &raw.cni_conf_dir)?,
             devices: devices.collect::<Result<_, _>>()?,
             device_rules: rules.collect::<Result<_, _>>()?,
             name,

@@ -1,5 +1,7 @@
 //! The one table of settings: defaults, `--help-config` and the documentation come from it.
 
+use super::handler_keys::HANDLER_KEYS;
+
 /// A setting.
 #[derive(Debug)]
 pub(super) struct Key {
@@ -11,7 +13,7 @@ pub(super) struct Key {
     pub(super) help: &'static str,
 }
 
-const fn key(name: &'static str, default: &'static str, help: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, default: &'static str, help: &'static str) -> Key {
     Key { name, default, help }
 }
 
@@ -206,6 +208,17 @@ pub(super) const KEYS: &[Key] = &[
         "File of block I/O classes, in goresctrl's form, that pods choose by annotation. Empty: there are none.",
     ),
     key(
+        "runtime.rdt_config_file",
+        r#""""#,
+        "File of classes of cache and memory bandwidth (RDT), in goresctrl's form; they are made when the daemon starts. Empty:\n\
+         pods may choose among those that somebody else has made.",
+    ),
+    key(
+        "runtime.resctrl_root",
+        r#""/sys/fs/resctrl""#,
+        "Where the kernel's resctrl file system is mounted, which those classes are groups of.",
+    ),
+    key(
         "inspection.socket",
         r#""""#,
         "Where cAdvisor, which is part of kubelet, may ask for containers as it asks CRI-O: it looks at\n\
@@ -330,40 +343,6 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// What a section `[runtimes.NAME]` may say beside the settings of `[runtime]`; names are without the section.
-pub(super) const HANDLER_KEYS: &[Key] = &[
-    key(
-        "path",
-        r#""""#,
-        "Another OCI runtime's program, with runc's command line, that makes the handler's containers. Empty: this one does.",
-    ),
-    key(
-        "options",
-        "[]",
-        "Options that stand before the program's commands.",
-    ),
-    key(
-        "root",
-        r#""""#,
-        "Where the program keeps what it knows of containers. Empty: runtimes/NAME in the state folder.",
-    ),
-    key(
-        "base_spec",
-        r#""""#,
-        "File with parts of a runtime spec, as JSON, that containers get where they have none of their own. Empty: none.",
-    ),
-    key(
-        "devices",
-        "[]",
-        "Devices of every container, as host[:container[:rwm]].",
-    ),
-    key(
-        "device_rules",
-        "[]",
-        "Further devices that may be used, as \"c 10:200 rwm\".",
-    ),
-];
-
 /// All settings as a configuration file: each with its explanation above it.
 pub(super) fn documented_defaults() -> String {
     let mut text = String::from("# Configuration of pintled. Every setting is shown with its default.\n");
@@ -383,7 +362,7 @@ pub(super) fn documented_defaults() -> String {
     }
     text.push_str(
         "\n# A runtime handler that differs, for a RuntimeClass of that name. It may also have every setting of [runtime]\n\
-         # that is to be another for it; default_handler, handlers and cdi_dirs are none of those.\n# [runtimes.NAME]\n",
+         # that is to be another for it; default_handler, handlers, cdi_dirs and\n# those of RDT are none of those.\n# [runtimes.NAME]\n",
     );
     for key in HANDLER_KEYS {
         text.push_str(&format!("#\n# {}\n# {} = {}\n", key.help, key.name, key.default));

@@ -3,14 +3,22 @@
 use toml::{Table, Value};
 
 use super::{
-    ConfigError, keys,
+    ConfigError,
+    handler_keys::HANDLER_KEYS,
+    keys,
     raw::{RawConfig, RawHandler, RawRuntime},
 };
 
 /// The section that has a section of its own for each handler.
 const HANDLERS: &str = "runtimes";
 /// Settings of `[runtime]` that no handler has of its own.
-const COMMON: [&str; 3] = ["default_handler", "handlers", "cdi_dirs"];
+const COMMON: [&str; 5] = [
+    "default_handler",
+    "handlers",
+    "cdi_dirs",
+    "rdt_config_file",
+    "resctrl_root",
+];
 
 /// A file's values over the defaults.
 pub(super) struct Merged {
@@ -57,7 +65,7 @@ fn handler(
         .filter_map(|key| Some((*key, merged.remove(*key)?)))
         .collect();
     let mut own = Table::new();
-    for key in keys::HANDLER_KEYS {
+    for key in HANDLER_KEYS {
         let line: Table = format!("{} = {}", key.name, key.default).parse()?;
         own.extend(line);
     }
@@ -140,7 +148,7 @@ fn similar(key: &str) -> Option<String> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let nearest = keys::KEYS
         .iter()
-        .chain(keys::HANDLER_KEYS.iter().filter(|_| key.starts_with(HANDLERS)))
+        .chain(HANDLER_KEYS.iter().filter(|_| key.starts_with(HANDLERS)))
         .map(|k| (distance(&last(key), &last(k.name)), k.name))
         .min()?;
     (nearest.0 <= 2).then(|| nearest.1.to_owned())

@@ -1,7 +1,7 @@
 //! The daemon's configuration: a TOML file over built-in defaults, resolved and validated before anything is done.
 //!
 //! ```text
-//! keys.rs    the one table of settings: name, default, explanation
+//! keys.rs    the one table of settings: name, default, explanation (handler_keys.rs: those of handlers alone)
 //! merge.rs   the file's values laid over the table's, each checked against the table
 //! raw.rs     the result as serde sees it
 //! resolve.rs raw values to validated ones
@@ -9,6 +9,7 @@
 //! ```
 
 mod error;
+mod handler_keys;
 mod handlers;
 mod keys;
 mod merge;
@@ -19,6 +20,7 @@ mod resolve;
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::ErrorKind,
     net::SocketAddr,
@@ -139,6 +141,10 @@ pub struct RuntimeConfig {
     pub hooks_dirs: Vec<PathBuf>,
     /// Classes of block I/O; None for none.
     pub blockio_config_file: Option<PathBuf>,
+    /// Classes of RDT, which are made at the start; None for those that somebody else has made.
+    pub rdt_config_file: Option<PathBuf>,
+    /// Where resctrl is mounted.
+    pub resctrl_root: PathBuf,
     /// Begins the names of cgroups; empty for the driver's own manner.
     pub cgroup_prefix: String,
 }
@@ -296,6 +302,15 @@ impl Config {
             "" => self.handlers.first(),
             name => self.handlers.iter().find(|handler| handler.name == name),
         }
+    }
+
+    /// The folders for what containers of some handlers write, each once.
+    pub fn snapshot_places(&self) -> Vec<PathBuf> {
+        let named = self
+            .handlers
+            .iter()
+            .filter_map(|handler| handler.snapshots_dir.clone());
+        named.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// `[network]`.

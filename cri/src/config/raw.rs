@@ -68,6 +68,8 @@ pub(super) struct RawRuntime {
     pub(super) cdi_dirs: Vec<String>,
     pub(super) hooks_dirs: Vec<String>,
     pub(super) blockio_config_file: String,
+    pub(super) rdt_config_file: String,
+    pub(super) resctrl_root: String,
 }
 
 /// What a handler has beside the settings of `[runtime]`.
@@ -78,6 +80,8 @@ pub(super) struct RawHandler {
     pub(super) options: Vec<String>,
     pub(super) root: String,
     pub(super) base_spec: String,
+    pub(super) snapshots_dir: String,
+    pub(super) cni_conf_dir: String,
     pub(super) devices: Vec<String>,
     pub(super) device_rules: Vec<String>,
 }

@@ -247,6 +247,10 @@ fn runtime(raw: RawRuntime, cgroup_prefix: &str) -> Result<RuntimeConfig, Config
         blockio_config_file: optional(&raw.blockio_config_file)
             .map(|path| absolute("runtime.blockio_config_file", path))
             .transpose()?,
+        rdt_config_file: optional(&raw.rdt_config_file)
+            .map(|path| absolute("runtime.rdt_config_file", path))
+            .transpose()?,
+        resctrl_root: absolute("runtime.resctrl_root", &raw.resctrl_root)?,
         cgroup_prefix: cgroup_prefix.to_owned(),
     })
 }

@@ -232,7 +232,9 @@ fn prepare(
         Ok(())
     })?;
     relabel(&made)?;
-    let snapshot = core.images.snapshot(&record.id, &record.image_id)?;
+    let snapshot = core
+        .images
+        .snapshot_in(&record.id, &record.image_id, handler.snapshots_dir.as_deref())?;
     if ids.are_mapped() {
         shift_owner(&snapshot.upper, ids)?;
     }

@@ -51,7 +51,7 @@ pub(super) fn finish(
     let (own, of_pod) = (&record.config.annotations, &pod.config.annotations);
     let classes = settings.blockio_config_file.as_deref();
     let name = record.metadata().name;
-    classes::apply(classes, &mut made.spec, &name, own, of_pod)?;
+    classes::apply(classes, &core.rdt, &mut made.spec, &name, own, of_pod)?;
     let traits = Traits {
         annotations: own
             .iter()

@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 use crate::pod::{Pod, PodRecord};
 use crate::proto::ContainerEventType;
 
+/// The name of a place in the metadata of request and answer: the time of an event, to go on after it.
+pub(crate) const TOKEN: &str = "pintle-resume-token";
 /// How many events are kept.
 const KEPT: usize = 2048;
 
@@ -79,17 +81,22 @@ impl Events {
         crate::time::now().max(self.lock().last)
     }
 
-    /// Listens from now on, or from after the event of a time.
+    /// Listens from now on, or from after a time.
     ///
     /// # Errors
     /// [`Error::EventsForgotten`] where events after that time are no longer kept, or where it lies in the future.
     pub fn subscribe(&self, after: Option<i64>) -> Result<Subscription<'_>> {
         let news = self.news.subscribe();
-        let ring = self.lock();
+        let mut ring = self.lock();
         let after = after.unwrap_or(ring.last);
-        if after < ring.forgotten || after > ring.last {
-            return Err(Error::EventsForgotten);
+        let now = crate::time::now().max(ring.last);
+        if after < ring.forgotten || after > now {
+            return Err(Error::EventsForgotten {
+                oldest: ring.forgotten,
+            });
         }
+        // What comes is later than any place that somebody has.
+        ring.last = ring.last.max(after);
         Ok(Subscription::new(self, news, after))
     }
 

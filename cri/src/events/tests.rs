@@ -62,12 +62,32 @@ async fn times_rise_and_are_places_to_go_on_from() {
     assert_eq!(ids(&mut again, 2).await, ["b", "c"]);
     assert!(matches!(
         events.subscribe(Some(start - 1)),
-        Err(Error::EventsForgotten)
+        Err(Error::EventsForgotten { .. })
     ));
     assert!(matches!(
         events.subscribe(Some(i64::MAX)),
-        Err(Error::EventsForgotten)
+        Err(Error::EventsForgotten { .. })
     ));
+}
+
+#[tokio::test]
+async fn a_place_may_lie_between_events_and_the_oldest_is_told() {
+    let events = Events::default();
+    push(&events, "before");
+    let between = events.now() + 1;
+    while crate::time::now() <= between {
+        std::hint::spin_loop();
+    }
+    let mut listener = events.subscribe(Some(between)).unwrap();
+    push(&events, "after");
+    assert_eq!(ids(&mut listener, 1).await, ["after"]);
+    let Err(Error::EventsForgotten { oldest }) = events.subscribe(Some(1)) else {
+        panic!("nobody keeps that long");
+    };
+    let mut all = events.subscribe(Some(oldest)).unwrap();
+    assert_eq!(ids(&mut all, 2).await, ["before", "after"]);
+    let status = tonic::Status::from(Error::EventsForgotten { oldest });
+    assert_eq!(status.metadata().get(TOKEN).unwrap(), &oldest.to_string());
 }
 
 #[tokio::test]
@@ -82,7 +102,7 @@ async fn who_falls_behind_is_told_and_nothing_more_is_kept() {
     assert!(matches!(slow.next().await, Err(Error::SlowListener)));
     assert!(matches!(
         events.subscribe(Some(start)),
-        Err(Error::EventsForgotten)
+        Err(Error::EventsForgotten { .. })
     ));
 }
 

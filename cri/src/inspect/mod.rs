@@ -26,6 +26,7 @@ use crate::error::Result;
 use crate::events::Event;
 use crate::pod::{Pod, PodState};
 use crate::proto::ContainerEventType;
+use crate::spec::cgroups;
 use crate::task::blocking;
 
 /// Begins the names of cgroups that cAdvisor takes for CRI-O's.
@@ -50,13 +51,24 @@ pub async fn serve(core: Arc<Core>) {
 
 /// Makes the cgroup by which cAdvisor finds a pod. Blocking.
 ///
+/// With the systemd driver, too, it is a folder and no unit: a scope is gone without a process, and a slice can't have the name
+/// that cAdvisor looks for. CRI-O does the same. The slice around it is systemd's, which leaves alone what lies in there
+/// until the slice ends; where kubelet has made none, systemd is asked to.
+///
 /// # Errors
 /// Whatever keeps it from being made.
 pub fn make_entry(core: &Core, pod: &Pod) -> Result<()> {
-    if !pod.cell.get().cgroup_prefix.is_empty() {
-        pintle_runtime::cgroup::create(&core.sandbox_cgroup(&pod.cell.get())?.path)?;
+    let record = pod.cell.get();
+    if record.cgroup_prefix.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let path = core.sandbox_cgroup(&record)?.path;
+    if cgroups::is_systemds(&record.cgroup_parent)
+        && let Some((slice, _)) = path.rsplit_once('/')
+    {
+        pintle_runtime::cgroup::create_slice(slice)?;
+    }
+    Ok(pintle_runtime::cgroup::create(&path)?)
 }
 
 /// Takes care that cAdvisor asks again for pods whose process has become another one.

@@ -162,7 +162,7 @@ fn record(core: &Core, creation: &Creation) -> Result<Arc<Pod>> {
         config,
     };
     if !record.host_network() {
-        record.network = core.network.choose();
+        record.network = core.network.choose(&core.handler_of(&record)?.name);
     }
     Ok(Pod::new(Cell::create(&core.pod_records, record)?))
 }

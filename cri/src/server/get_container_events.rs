@@ -3,7 +3,7 @@
 //! Pintle's own addition: the answer's metadata has `pintle-resume-token`, and a request may bring one, to hear first
 //! what came after it. It is a time: that of the answer is the stream's beginning, and `created_at` of each
 //! event is the token for going on after it. Events that are no longer kept, or were told by a former daemon, answer
-//! `OutOfRange`: list anew, and subscribe without a token.
+//! `OutOfRange`, with the token from which on all are there: list anew, and subscribe with that or without a token.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,11 +17,8 @@ use tonic::{Response, Status};
 use super::{container_status, pod_sandbox_status};
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::events::Event;
+use crate::events::{Event, TOKEN};
 use crate::proto::ContainerEventResponse;
-
-/// Its name in the metadata of request and answer.
-const TOKEN: &str = "pintle-resume-token";
 
 /// Messages that wait for the connection; the others wait in the ring.
 const AHEAD: usize = 4;

@@ -71,7 +71,7 @@ pub fn container(core: &Core, container: &Arc<Container>) -> Result<proto::Conta
         writable_layer: core
             .layers
             .usage(container)
-            .map(|usage| convert::layer(&usage, &core.paths.images())),
+            .map(|usage| convert::layer(&usage, &core.layer_place(&container.pod_id))),
         ..proto::ContainerStats::default()
     };
     if let Some(stats) = stats {

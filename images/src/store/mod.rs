@@ -5,7 +5,7 @@
 //!   records.redb              images, names, layers, and the bytes of manifests and configurations
 //!   layers/<diff id, hex>/    one unpacked layer, in overlayfs's own form; never changes
 //!   frames/<diff id, hex>     what its tar stream held besides the files' content (see `unpack::frame`)
-//!   snapshots/<container>/    layers.json, upper/, work/
+//!   snapshots/<container>/    layers.json, upper/, work/; the latter two may lie elsewhere (see `place`)
 //!   views/<id>                layers.json of a read-only view, which has no folder of its own
 //!   tmp/<n>/                  being unpacked, or being removed; emptied at start
 //!   empty/                    stands for the layers of an image without layers
@@ -29,6 +29,7 @@ mod layer;
 mod lease;
 mod lookup;
 mod names;
+mod place;
 mod records;
 mod recover;
 mod remove;
@@ -60,6 +61,7 @@ pub use snapshot::Snapshot;
 pub(crate) use temp::TempDir;
 pub use view::View;
 
+use place::Place;
 use records::Records;
 use state::State;
 use temp::TempFolder;
@@ -80,6 +82,8 @@ pub(crate) struct Inner {
     /// The root folder, held open so that syncfs(2) reports every failed write since the start.
     root: File,
     records: Records,
+    /// Where snapshots may lie besides.
+    places: Vec<Place>,
     /// Held by whoever changes the records together with the layers' places.
     commit: Mutex<()>,
     state: Mutex<State>,

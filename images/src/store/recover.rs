@@ -10,6 +10,7 @@ use oci_spec::image::ImageConfiguration;
 use tokio::sync::Semaphore;
 
 use super::Inner;
+use super::place::Place;
 use super::records::{Loaded, Records};
 use super::snapshot::{read_file, read_record};
 use super::state::{State, unique};
@@ -54,12 +55,18 @@ pub(super) fn open(config: StoreConfig) -> Result<Inner> {
         remove_tree(&root.join("layers").join(diff_id.hex()))?;
         remove_file(&root.join("frames").join(diff_id.hex()))?;
     }
+    let places = config.snapshot_places.iter().map(|path| {
+        let is_known = |id: &str| state.snapshots.contains_key(id);
+        Place::open(path, is_known)
+    });
+    let places = places.collect::<Result<_>>()?;
     Ok(Inner {
         registries: Registries::new(&config),
         layer_slots: Arc::new(Semaphore::new(config.max_concurrent_layers.max(1))),
         root: File::open(root).at("open", root)?,
         temp,
         records,
+        places,
         commit: Mutex::new(()),
         state: Mutex::new(state),
         flights: Mutex::new(HashMap::new()),

@@ -34,6 +34,9 @@ pub struct Snapshot {
 pub(super) struct SnapshotRecord {
     /// Diff ids, the topmost first.
     pub(super) lowers: Vec<Digest>,
+    /// Where a folder with the container's name holds upper and work; None for the snapshot's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<PathBuf>,
 }
 
 impl Store {
@@ -43,10 +46,28 @@ impl Store {
     /// # Errors
     /// [`Error::NoSuchImage`], [`Error::SnapshotExists`], [`Error::InvalidContainerId`], I/O errors.
     pub fn snapshot(&self, container_id: &str, image_id: &str) -> Result<Snapshot> {
+        self.snapshot_in(container_id, image_id, None)
+    }
+
+    /// As [`Store::snapshot`], with what the container writes in one of `StoreConfig::snapshot_places`; None for the store's
+    /// own folder.
+    ///
+    /// # Errors
+    /// As [`Store::snapshot`], and [`Error::Config`] for a place that is none of those.
+    pub fn snapshot_in(&self, container_id: &str, image_id: &str, place: Option<&Path>) -> Result<Snapshot> {
         check_id(container_id)?;
+        if let Some(path) = place
+            && !self.inner.places.iter().any(|known| known.path() == path)
+        {
+            return Err(Error::Config {
+                key: "snapshots_dir",
+                value: path.display().to_string(),
+                reason: "it was not named when the store was opened".to_owned(),
+            });
+        }
         let view = self.inner.hold_for(container_id, image_id)?;
-        match self.inner.make_snapshot(container_id, &view) {
-            Ok(()) => Ok(self.inner.snapshot_of(container_id, &view.lowers)),
+        match self.inner.make_snapshot(container_id, &view, place) {
+            Ok(record) => Ok(self.inner.snapshot_of(container_id, &record)),
             Err(error) => {
                 let layers = self
                     .inner
@@ -67,9 +88,13 @@ impl Store {
     /// What goes wrong with the files.
     pub fn release(&self, container_id: &str) -> Result<()> {
         check_id(container_id)?;
+        let folder = self.inner.snapshot_folder(container_id);
+        // What lies elsewhere goes first: as long as the record is there, it is known where that is.
+        if let Some(place) = read_record(&folder).and_then(|record| record.place) {
+            temp::remove_tree(&place.join(container_id))?;
+        }
         let layers = self.inner.state().snapshots.remove(container_id);
         let grave = self.inner.temp.unused_path();
-        let folder = self.inner.snapshot_folder(container_id);
         let buried = match fs::rename(&folder, &grave) {
             Ok(()) => {
                 crash::point("snapshot-moved");
@@ -98,7 +123,7 @@ impl Store {
             .contains_key(container_id)
             .then_some(())?;
         let record = read_record(&folder)?;
-        Some(self.inner.snapshot_of(container_id, &record.lowers))
+        Some(self.inner.snapshot_of(container_id, &record))
     }
 }
 
@@ -114,10 +139,13 @@ impl Inner {
         lowers.iter().map(|diff_id| self.layer_path(diff_id)).collect()
     }
 
-    fn snapshot_of(&self, container_id: &str, lowers: &[Digest]) -> Snapshot {
-        let folder = self.snapshot_folder(container_id);
+    fn snapshot_of(&self, container_id: &str, record: &SnapshotRecord) -> Snapshot {
+        let folder = match &record.place {
+            Some(place) => place.join(container_id),
+            None => self.snapshot_folder(container_id),
+        };
         Snapshot {
-            lower: self.lower_paths(lowers),
+            lower: self.lower_paths(&record.lowers),
             upper: folder.join("upper"),
             work: folder.join("work"),
         }
@@ -140,21 +168,67 @@ impl Inner {
         Ok(view)
     }
 
-    fn make_snapshot(&self, container_id: &str, view: &Stack) -> Result<()> {
+    /// Makes the folders, and the record that counts last.
+    fn make_snapshot(
+        &self,
+        container_id: &str,
+        view: &Stack,
+        place: Option<&Path>,
+    ) -> Result<SnapshotRecord> {
         let folder = self.temp.make()?;
-        make_root(&folder.path().join("upper"), view.root)?;
-        let work = folder.path().join("work");
+        let record = SnapshotRecord {
+            lowers: view.lowers.clone(),
+            place: place.map(Path::to_owned),
+        };
+        let elsewhere = place
+            .map(|place| Elsewhere::make(place.join(container_id)))
+            .transpose()?;
+        let upper = elsewhere.as_ref().map_or(folder.path(), Elsewhere::path);
+        make_root(&upper.join("upper"), view.root)?;
+        let work = upper.join("work");
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&work)
             .at("create", &work)?;
-        write_file(&folder.path().join(RECORD), container_id, &view.lowers)?;
+        record.write(&folder.path().join(RECORD), container_id)?;
         crash::point("snapshot-made");
-        let place = self.snapshot_folder(container_id);
-        fs::rename(folder.path(), &place).at("rename snapshot to", &place)?;
+        let own = self.snapshot_folder(container_id);
+        fs::rename(folder.path(), &own).at("rename snapshot to", &own)?;
         folder.keep();
+        if let Some(elsewhere) = elsewhere {
+            elsewhere.keep();
+        }
         crash::point("snapshot-placed");
-        Ok(())
+        Ok(record)
+    }
+}
+
+/// A folder in a place outside of the store, which is removed unless it is kept.
+struct Elsewhere(Option<PathBuf>);
+
+impl Elsewhere {
+    fn make(path: PathBuf) -> Result<Elsewhere> {
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .at("create", &path)?;
+        Ok(Elsewhere(Some(path)))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.as_deref().unwrap_or(Path::new(""))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.take().map(|path| temp::remove_tree(&path)) {
+            tracing::warn!(%error, "a writable layer stays until the next start");
+        }
     }
 }
 
@@ -182,12 +256,19 @@ pub(super) fn read_file(path: &Path) -> Option<SnapshotRecord> {
 pub(super) fn write_file(path: &Path, id: &str, lowers: &[Digest]) -> Result<()> {
     let record = SnapshotRecord {
         lowers: lowers.to_vec(),
+        place: None,
     };
-    let bytes = serde_json::to_vec(&record).map_err(|source| Error::Record {
-        key: id.to_owned(),
-        source,
-    })?;
-    fs::write(path, bytes).at("write", path)
+    record.write(path, id)
+}
+
+impl SnapshotRecord {
+    fn write(&self, path: &Path, id: &str) -> Result<()> {
+        let bytes = serde_json::to_vec(self).map_err(|source| Error::Record {
+            key: id.to_owned(),
+            source,
+        })?;
+        fs::write(path, bytes).at("write", path)
+    }
 }
 
 /// An id names a folder, so it must be a plain name.

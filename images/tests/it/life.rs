@@ -92,6 +92,41 @@ async fn a_snapshot_holds_its_layers() {
 }
 
 #[tokio::test]
+async fn what_a_container_writes_may_lie_elsewhere() {
+    let registry = Registry::start();
+    let (first, _) = images();
+    let mut test = TestStore::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let place = elsewhere.path().join("fast");
+    let image = test.pull(&registry.push("r", "t", &first)).await.unwrap();
+    let error = test.store.snapshot_in("c", &image.id, Some(&place)).unwrap_err();
+    assert!(matches!(error, Error::Config { .. }), "nobody named it: {error}");
+
+    test = test.reopen_with(|config| config.snapshot_places = vec![place.clone()]);
+    let id = "c".repeat(64);
+    let snapshot = test.store.snapshot_in(&id, &image.id, Some(&place)).unwrap();
+    assert!(snapshot.upper.starts_with(place.join(&id)) && snapshot.upper.is_dir());
+    assert!(snapshot.work.parent() == snapshot.upper.parent());
+    assert_eq!(snapshot.lower, test.store.layers_of(&image.id).unwrap());
+    fs::write(snapshot.upper.join("written"), "by the container").unwrap();
+    assert!(matches!(
+        test.store.snapshot_in(&id, &image.id, Some(&place)),
+        Err(Error::SnapshotExists { .. })
+    ));
+    // What a crash has left goes, what has a record stays, also when the configuration names the place no more.
+    let stale = place.join("d".repeat(64));
+    fs::create_dir(&stale).unwrap();
+    test = test.reopen_with(|config| config.snapshot_places = vec![place.clone()]);
+    assert!(!stale.exists() && snapshot.upper.join("written").exists());
+    test = test.reopen();
+    assert_eq!(test.store.snapshot_of(&id), Some(snapshot.clone()));
+    test.store.release(&id).unwrap();
+    assert!(!place.join(&id).exists() && test.store.snapshots().is_empty());
+    test.store.remove(&image.id).await.unwrap();
+    test.assert_empty();
+}
+
+#[tokio::test]
 async fn snapshots_that_can_not_be_made() {
     let registry = Registry::start();
     let (first, _) = images();

@@ -96,13 +96,27 @@ pub fn remove(name: &str) -> Result<()> {
     }
 }
 
+/// Has systemd make a slice, by its path. One that is there already is fine.
+pub fn create_slice(path: &str) -> Result<()> {
+    let path = checked(path)?;
+    let name = slice_at(&path)?;
+    match manager().folders(&path).iter().any(|folder| folder.is_dir()) {
+        true => Ok(()),
+        false => systemd::start_slice(name),
+    }
+}
+
 /// As [`remove`] for a slice of systemd's, by its path.
 pub fn remove_slice(path: &str) -> Result<()> {
     let path = checked(path)?;
-    let name = systemd::slice_at(&path)
-        .ok_or_else(|| Error::invalid("slice", format!("{path:?} is not the place of a slice")))?;
+    let name = slice_at(&path)?;
     remove::remove(manager(), &path)?;
     systemd::stop(name)
+}
+
+fn slice_at(path: &Path) -> Result<&str> {
+    systemd::slice_at(path)
+        .ok_or_else(|| Error::invalid("slice", format!("{path:?} is not the place of a slice")))
 }
 
 /// A container's group.

@@ -18,8 +18,10 @@
 //! How criu is asked, and the names by which images refer to what lies outside of them (`extRootNetNS`, the paths of
 //! mounts, `descriptors.json`), are as runc has them, so that either can restore what the other has dumped.
 
+mod child;
 mod dump;
 mod freeze;
+mod group;
 pub(crate) mod helper;
 mod restore;
 mod rpc;

@@ -8,12 +8,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process};
 
+use super::child::in_child;
 use super::dump::bound_cgroups;
+use super::group::Group;
 use super::rpc::{
     CGROUPS_IGNORED, InheritFd, JoinNamespace, Options as Asked, Pair, Request, Response, kind,
 };
@@ -27,7 +30,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::namespace::IdMaps;
 use crate::process;
 use crate::rootfs::{Shown, Sources, isolate_mounts, open_proc};
-use crate::sys::process::{Forked, exit_now, fork, pidfd_open, wait};
+use crate::sys::process::{Forked, exit_now, fork, pidfd_open};
 
 const LOG: &str = "restore.log";
 /// `descriptors.json` is three short strings.
@@ -54,7 +57,6 @@ pub(crate) fn run(
 
 fn keep(options: &Options, restore: &Restore, stdio: [OwnedFd; 3], channel: &Channel) -> Result<()> {
     let basis = Basis::read(options)?;
-    basis.check_restorable()?;
     check_spec(&basis.spec, &basis.plan)?;
     let proc = open_proc()?;
     let score = basis.spec.process().as_ref().and_then(Process::oom_score_adj);
@@ -82,7 +84,7 @@ fn keep(options: &Options, restore: &Restore, stdio: [OwnedFd; 3], channel: &Cha
     };
     keeper.work().inspect_err(|_| {
         // whoever asked may be gone and undo nothing any more
-        let _ = basis.cgroup.remove();
+        let _ = cgroup::remove(&basis.cgroup.name().to_string_lossy());
     })
 }
 
@@ -98,8 +100,7 @@ struct Keeper<'a> {
 
 impl Keeper<'_> {
     fn work(mut self) -> Result<()> {
-        self.basis.cgroup.create()?;
-        let entry = self.basis.cgroup.entry()?;
+        let mut group = Group::make(&self.basis.cgroup, &self.limits())?;
         unshare(CloneFlags::CLONE_NEWNS).call("unshare mount namespace")?;
         isolate_mounts(false)?;
         let root = self.restore.work.join("root");
@@ -110,11 +111,19 @@ impl Keeper<'_> {
         let mut passed: Vec<BorrowedFd<'_>> = self.stdio.iter().map(AsFd::as_fd).collect();
         passed.extend(net.as_ref().map(AsFd::as_fd));
         let place = Place {
-            cgroup: Some(&entry),
+            cgroup: Some(group.entry()),
             cgroup_namespace: self.basis.plan.is_new(LinuxNamespaceType::Cgroup),
+            no_new_privileges: self
+                .basis
+                .spec
+                .process()
+                .as_ref()
+                .is_some_and(|process| process.no_new_privileges() == Some(true)),
         };
         let criu = Criu::start(&self.restore.criu, &passed, &place)?;
         criu.version()?;
+        // It has answered, so it is inside.
+        group.is_held();
         let asked = Asked {
             images_dir_fd: images.as_raw_fd(),
             work_dir_fd: Some(work.as_raw_fd()),
@@ -133,6 +142,13 @@ impl Keeper<'_> {
         let outcome = self.follow(&criu);
         criu.end();
         outcome
+    }
+
+    fn limits(&self) -> LinuxResources {
+        let linux = self.basis.spec.linux().as_ref();
+        linux
+            .and_then(|linux| linux.resources().clone())
+            .unwrap_or_default()
     }
 
     fn fixed(&self) -> Asked {
@@ -240,11 +256,9 @@ impl Keeper<'_> {
             hooks.run(HookKind::Prestart, init.as_raw(), &[])?;
             hooks.run(HookKind::CreateRuntime, init.as_raw(), &[])?;
         }
-        let none = LinuxResources::default();
-        let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
-        let resources = resources.unwrap_or(&none);
-        self.basis.cgroup.limit_devices(resources)?;
-        let warnings = self.basis.cgroup.update(resources)?;
+        let resources = self.limits();
+        self.basis.cgroup.limit_devices(&resources)?;
+        let warnings = self.basis.cgroup.update(&resources)?;
         self.channel.report(&Report::Init { pid: init.as_raw() })?;
         self.channel.report(&Report::Limited { warnings })?;
         self.channel.report(&Report::Ready {
@@ -264,6 +278,9 @@ impl Keeper<'_> {
         let overlay = self.basis.overlay.as_ref();
         let shown = Shown::new(open()?, overlay, root)?;
         in_child(|| shown.make_places(spec, open()?))?;
+        // Roots of other runtimes hear of mounts outside, and criu wants the same of this one; it hears of nobody's.
+        mount(None::<&str>, root, None::<&str>, MsFlags::MS_SHARED, None::<&str>)
+            .path("share mount", root)?;
         let mut pairs = Vec::new();
         let list = spec.mounts().as_deref().unwrap_or_default();
         for (mount, path) in list.iter().zip(shown.show_beside(&beside)?) {
@@ -372,29 +389,4 @@ fn read_descriptors(path: &PathBuf) -> Result<Vec<String>> {
         path: path.clone(),
         source,
     })
-}
-
-/// Does something in a process with a mount namespace of its own, which leaves no mount behind.
-fn in_child(work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let (ours, theirs) = Channel::pair()?;
-    match fork().call("fork")? {
-        Forked::Child(_child) => {
-            let done = unshare(CloneFlags::CLONE_NEWNS)
-                .call("unshare mount namespace")
-                .and_then(|()| work());
-            if let Err(error) = done {
-                theirs.report_failure(&error);
-            }
-            exit_now(0)
-        }
-        Forked::Parent(child) => {
-            drop(theirs);
-            let told = ours.receive()?;
-            wait(child).call("wait for mounts")?;
-            match told {
-                Some((Report::Failed { kind, message }, _)) => Err(Error::Remote { kind, message }),
-                _ => Ok(()),
-            }
-        }
-    }
 }

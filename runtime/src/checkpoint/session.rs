@@ -8,6 +8,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_no_new_privs;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 use nix::unistd::{AccessFlags, Pid, access};
@@ -37,6 +38,8 @@ pub(super) struct Place<'a> {
     pub(super) cgroup: Option<&'a Entry>,
     /// In a cgroup namespace of its own, of which that cgroup is the root.
     pub(super) cgroup_namespace: bool,
+    /// Without the right to gain privileges, which its children haven't then either: criu 3.17 doesn't restore that.
+    pub(super) no_new_privileges: bool,
 }
 
 /// A running criu. One that is dropped before [`Criu::end`] is killed.
@@ -177,6 +180,9 @@ fn become_criu(name: &CString, socket: &OwnedFd, passed: &[BorrowedFd<'_>], plac
     }
     if place.cgroup_namespace {
         unshare(CloneFlags::CLONE_NEWCGROUP).call("unshare cgroup namespace")?;
+    }
+    if place.no_new_privileges {
+        set_no_new_privs().call("prctl no_new_privs")?;
     }
     let null = || {
         fs::File::options()

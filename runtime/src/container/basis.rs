@@ -4,7 +4,7 @@ use oci_spec::runtime::Spec;
 
 use super::{Options, check, stage};
 use crate::cgroup;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::namespace::Plan;
 use crate::protocol::Overlay;
 
@@ -27,14 +27,5 @@ impl Basis {
             overlay: stage::labelled(&spec, options).overlay,
             spec,
         })
-    }
-
-    /// Refuses a cgroup that a checkpoint's processes can't be put into.
-    pub(crate) fn check_restorable(&self) -> Result<()> {
-        if !self.cgroup.is_systemds() {
-            return Ok(());
-        }
-        let reason = "a checkpoint can't be restored into a group of systemd's";
-        Err(Error::invalid("linux.cgroupsPath", reason))
     }
 }

@@ -57,6 +57,16 @@ impl TestStore {
         self.died(|_| ())
     }
 
+    /// As [`TestStore::reopen`], with another configuration.
+    pub fn reopen_with(self, change: impl FnOnce(&mut StoreConfig)) -> TestStore {
+        let TestStore { store, folder } = self;
+        drop(store);
+        let mut config = config(folder.path());
+        change(&mut config);
+        let store = Store::open(config).unwrap();
+        TestStore { store, folder }
+    }
+
     /// Closes the store, lets somebody else do something with it, and opens it again.
     pub fn died(self, between: impl FnOnce(&Path)) -> TestStore {
         let TestStore { store, folder } = self;

@@ -107,6 +107,18 @@ fn limit_on(bus: &mut Bus, scope: &Scope, resources: &LinuxResources) -> Result<
         .map(drop)
 }
 
+/// Makes a slice, of which no more is said than its name; those above it are made, too.
+pub(super) fn start_slice(name: &str) -> Result<()> {
+    let mut body = Writer::default();
+    body.text(name);
+    body.text("replace");
+    let how = Bus::system()?.job("StartUnit", "ss", &body.into_bytes())?;
+    match how.as_str() {
+        DONE => Ok(()),
+        _ => Err(ended("StartUnit", &how)),
+    }
+}
+
 /// Has systemd forget a unit whose processes have ended; returns when it has. One that doesn't exist is fine.
 pub(super) fn stop(name: &str) -> Result<()> {
     end(&mut Bus::system()?, name)

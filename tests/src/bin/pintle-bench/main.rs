@@ -8,6 +8,7 @@ mod floor;
 mod machine;
 mod measure;
 mod memory;
+mod nri;
 mod report;
 mod samples;
 
@@ -27,18 +28,23 @@ struct Options {
     kinds: Vec<Kind>,
     /// How many idle pods there are while calls are measured, one size after the other.
     crowds: Vec<usize>,
+    /// Only what the Node Resource Interface costs, in so many rounds.
+    nri: Option<usize>,
 }
 
 /// Pintle with the others' network.
 const WITH_CNI: &str = "Pintle, CNI programs";
 
 const USAGE: &str = "usage: pintle-bench [--rounds N] [--out FILE] [--only pintle|containerd-runc|containerd-crun]... \
-     [--crowds N,N,...]";
+     [--crowds N,N,...] [--nri N]";
 
 fn main() -> Result<()> {
     let options = parse(std::env::args().skip(1))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let text = runtime.block_on(run(&options))?;
+    let text = match options.nri {
+        Some(rounds) => runtime.block_on(nri::compare(rounds))?,
+        None => runtime.block_on(run(&options))?,
+    };
     match &options.out {
         Some(path) => std::fs::write(path, text).with_context(|| format!("write {}", path.display())),
         None => {
@@ -54,6 +60,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
         out: None,
         kinds: Vec::new(),
         crowds: vec![10, 100, 500],
+        nri: None,
     };
     while let Some(argument) = arguments.next() {
         let value = arguments
@@ -65,6 +72,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
             ("--only", "pintle") => options.kinds.push(Kind::Pintle),
             ("--only", "containerd-runc") => options.kinds.push(Kind::ContainerdRunc),
             ("--only", "containerd-crun") => options.kinds.push(Kind::ContainerdCrun),
+            ("--nri", _) => options.nri = Some(value.parse().with_context(|| format!("--nri {value}"))?),
             ("--crowds", _) => {
                 let sizes = value.split(',').map(str::parse).collect::<Result<_, _>>();
                 options.crowds = sizes.with_context(|| format!("--crowds {value}"))?;

@@ -1,5 +1,7 @@
 //! What is taken from an archive, and what is refused.
 
+use std::fs;
+
 use super::*;
 
 fn archive(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
@@ -97,5 +99,34 @@ fn links_doubles_and_cut_off_archives_are_refused() {
     ] {
         let error = unpacked(&bytes).1.unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn compressed_archives_are_taken_whole_or_not_at_all() {
+    let file = EntryType::Regular;
+    let plain = archive(&[
+        ("config.dump", file, b"{}"),
+        ("checkpoint/pages-1.img", file, &[7; 5000]),
+    ]);
+    let gzip = |bytes: &[u8]| {
+        use std::io::Write as _;
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap()
+    };
+    for packed in [zstd::encode_all(&plain[..], 3).unwrap(), gzip(&plain)] {
+        let (folder, result) = unpacked(&packed);
+        result.unwrap();
+        let pages = fs::read(folder.path().join("into/checkpoint/pages-1.img")).unwrap();
+        assert_eq!(pages, [7; 5000]);
+        for length in [packed.len() - 1, packed.len() / 2, 8] {
+            assert!(unpacked(&packed[..length]).1.is_err(), "cut off after {length}");
+        }
+    }
+    let large = archive(&[("checkpoint/pages-1.img", file, &vec![0; 8 << 20])]);
+    for packed in [zstd::encode_all(&large[..], 19).unwrap(), gzip(&large)] {
+        let error = unpacked(&packed).1.unwrap_err().to_string();
+        assert!(error.contains("far more") || error.contains("cut off"), "{error}");
     }
 }

@@ -1,7 +1,4 @@
-//! Classes of block I/O and of cache and memory bandwidth (RDT), which pods choose by annotation.
-//!
-//! Classes of block I/O are described by a file in goresctrl's form, as other runtimes have it; those of RDT are folders that
-//! somebody has made in the kernel's resctrl file system.
+//! Classes of block I/O: what a file in goresctrl's form says of them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,105 +7,17 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxIntelRdtBuilder, LinuxThrottleDevice, LinuxThrottleDeviceBuilder, LinuxWeightDevice,
-    LinuxWeightDeviceBuilder, Spec,
+    LinuxBlockIo, LinuxThrottleDevice, LinuxThrottleDeviceBuilder, LinuxWeightDevice,
+    LinuxWeightDeviceBuilder,
 };
 use regex::Regex;
 use serde::Deserialize;
 
+use super::BLOCK_IO;
 use crate::error::{Error, IoContext as _, Result};
 
-/// A kind of class, and by which annotations it is chosen.
-#[derive(Debug, Clone, Copy)]
-struct Kind {
-    /// On the container itself.
-    own: &'static str,
-    /// On the pod, before `pod` or `container.NAME`.
-    of_pod: &'static str,
-}
-
-const BLOCK_IO: Kind = Kind {
-    own: "io.kubernetes.cri.blockio-class",
-    of_pod: "blockio.resources.beta.kubernetes.io",
-};
-const RDT: Kind = Kind {
-    own: "io.kubernetes.cri.rdt-class",
-    of_pod: "rdt.resources.beta.kubernetes.io",
-};
-/// Where the kernel shows classes of RDT.
-const RESCTRL: &str = "/sys/fs/resctrl";
 /// The setting that names the file.
-const SETTING: &str = "runtime.blockio_config_file";
-
-type Annotations = BTreeMap<String, String>;
-
-impl Kind {
-    /// The class that a container is to have; the nearest word counts.
-    fn chosen<'a>(self, name: &str, own: &'a Annotations, pod: &'a Annotations) -> Option<&'a str> {
-        own.get(self.own)
-            .or_else(|| pod.get(&format!("{}/container.{name}", self.of_pod)))
-            .or_else(|| pod.get(&format!("{}/pod", self.of_pod)))
-            .map(String::as_str)
-            .filter(|class| !class.is_empty())
-    }
-}
-
-/// Gives `spec` what its container's classes say. Blocking.
-///
-/// # Errors
-/// A class that isn't there.
-pub fn apply(
-    file: Option<&Path>,
-    spec: &mut Spec,
-    container: &str,
-    own: &Annotations,
-    pod: &Annotations,
-) -> Result<()> {
-    if let Some(class) = BLOCK_IO.chosen(container, own, pod) {
-        apply_block_io(file, spec, class)?;
-    }
-    if let Some(class) = RDT.chosen(container, own, pod) {
-        let linux = spec.linux_mut().get_or_insert_default();
-        let mut rdt = LinuxIntelRdtBuilder::default()
-            .build()
-            .map_err(|e| Error::invalid(RDT.own, e.to_string()))?;
-        rdt.set_clos_id(Some(rdt_class(Path::new(RESCTRL), class)?));
-        linux.set_intel_rdt(Some(rdt));
-    }
-    Ok(())
-}
-
-/// Gives `spec` the limits of a class of block I/O. Blocking.
-///
-/// # Errors
-/// A class that isn't there.
-pub fn apply_block_io(file: Option<&Path>, spec: &mut Spec, class: &str) -> Result<()> {
-    let file = file.ok_or_else(|| {
-        Error::invalid(
-            BLOCK_IO.own,
-            format!("{class:?}: {SETTING} names no file with classes"),
-        )
-    })?;
-    let limits = block_io(file, class)?;
-    let linux = spec.linux_mut().get_or_insert_default();
-    linux
-        .resources_mut()
-        .get_or_insert_default()
-        .set_block_io(Some(limits));
-    Ok(())
-}
-
-/// A class of RDT must be there: with its limits made up, it would protect nobody.
-fn rdt_class(resctrl: &Path, class: &str) -> Result<String> {
-    let refuse = |reason: &str| Err(Error::invalid(RDT.own, format!("{class:?}: {reason}")));
-    if !resctrl.join("schemata").exists() {
-        return refuse("this node has no resctrl file system mounted");
-    }
-    if class.contains('/') || matches!(class, "." | "..") || !resctrl.join(class).join("schemata").exists() {
-        return refuse("there is no such class on this node");
-    }
-    Ok(class.to_owned())
-}
+pub(super) const SETTING: &str = "runtime.blockio_config_file";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,7 +75,11 @@ impl Amount {
     }
 }
 
-fn block_io(file: &Path, class: &str) -> Result<LinuxBlockIo> {
+/// The limits of a class.
+///
+/// # Errors
+/// A file that can't be used, or has no such class.
+pub(super) fn block_io(file: &Path, class: &str) -> Result<LinuxBlockIo> {
     let text = fs::read_to_string(file).io("read", file)?;
     let refuse = |reason: String| Error::invalid(SETTING, format!("{}: {reason}", file.display()));
     let file: File = serde_saphyr::from_str(&text)
@@ -285,26 +198,6 @@ fn shell_pattern(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn map(entries: &[(&str, &str)]) -> Annotations {
-        entries
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect()
-    }
-
-    #[test]
-    fn the_nearest_annotation_counts() {
-        let pod = map(&[
-            ("blockio.resources.beta.kubernetes.io/pod", "all"),
-            ("blockio.resources.beta.kubernetes.io/container.web", "one"),
-        ]);
-        let own = map(&[("io.kubernetes.cri.blockio-class", "own")]);
-        assert_eq!(BLOCK_IO.chosen("web", &own, &pod), Some("own"));
-        assert_eq!(BLOCK_IO.chosen("web", &map(&[]), &pod), Some("one"));
-        assert_eq!(BLOCK_IO.chosen("db", &map(&[]), &pod), Some("all"));
-        assert_eq!(RDT.chosen("db", &map(&[]), &pod), None);
-    }
-
     #[test]
     fn amounts_have_units() {
         let value = |text: &str| Amount::Text(text.to_owned()).value();
@@ -340,17 +233,5 @@ mod tests {
         let fits = |pattern: &str, name: &str| Regex::new(&shell_pattern(pattern)).unwrap().is_match(name);
         assert!(fits("sd[a-z]", "sda") && !fits("sd[a-z]", "sda1"));
         assert!(fits("nvme?n*", "nvme0n1p1") && !fits("vd.", "vda"));
-    }
-
-    #[test]
-    fn classes_of_rdt_must_be_there() {
-        let tmp = tempfile::tempdir().unwrap();
-        let refusal = |class| rdt_class(tmp.path(), class).unwrap_err().to_string();
-        assert!(refusal("gold").contains("no resctrl file system"));
-        fs::write(tmp.path().join("schemata"), "").unwrap();
-        assert!(refusal("gold").contains("no such class") && refusal("..").contains("no such class"));
-        fs::create_dir(tmp.path().join("gold")).unwrap();
-        fs::write(tmp.path().join("gold/schemata"), "").unwrap();
-        assert_eq!(rdt_class(tmp.path(), "gold").unwrap(), "gold");
     }
 }
