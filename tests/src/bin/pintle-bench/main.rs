@@ -5,6 +5,7 @@
 
 mod crowd;
 mod floor;
+mod lines;
 mod machine;
 mod measure;
 mod memory;

@@ -10,6 +10,7 @@ use pintle_tests::world::World;
 use tokio::task::JoinSet;
 
 use crate::crowd::Crowd;
+use crate::lines;
 use crate::samples::Samples;
 
 pub(crate) const RUN_HOST: &str = "RunPodSandbox, host network";
@@ -42,6 +43,8 @@ pub(crate) struct Target {
     pub(crate) execs_per_second: f64,
     /// Pods with a container a second, up and down, eight at once.
     pub(crate) pods_per_second: f64,
+    /// Megabytes a second of short lines into a container's log.
+    pub(crate) log_megabytes: f64,
     /// What was measured in crowds, in the order of their sizes.
     pub(crate) crowds: Vec<Crowd>,
     /// The idle pods that are there.
@@ -60,6 +63,7 @@ impl Target {
             samples: Samples::default(),
             execs_per_second: 0.0,
             pods_per_second: 0.0,
+            log_megabytes: 0.0,
             crowds: Vec::new(),
             crowd: Vec::new(),
             world,
@@ -76,6 +80,10 @@ impl Target {
     pub(crate) fn pod(&mut self) -> PodSandboxConfig {
         self.serial += 1;
         pod::pod(&self.world.slot, &format!("bench-{}", self.serial))
+    }
+
+    pub(crate) fn image(&self) -> &str {
+        &self.image
     }
 
     pub(crate) fn container(&self) -> ContainerConfig {
@@ -151,6 +159,7 @@ impl Target {
             async move { down(&cri, &up(&cri, &config, &container).await?).await }
         })
         .await?;
+        self.log_megabytes = lines::throughput(self).await?;
         Ok(())
     }
 }
