@@ -260,7 +260,9 @@ fn limits_change_by_flags_and_by_file() {
 
 #[test]
 fn statistics_and_lack_of_memory_are_told_as_lines() {
-    let mut cli = Cli::new("sleep 0.5; tail /dev/zero; exec sleep 1000");
+    // waits for a listener, however slow the machine is
+    let mut cli =
+        Cli::new("trap go=1 USR1; until [ $go ]; do sleep 0.05; done; tail /dev/zero; exec sleep 1000");
     cli.bundle.set(
         "/linux/resources/memory",
         json!({"limit": 16 << 20, "swap": 16 << 20}),
@@ -281,8 +283,13 @@ fn statistics_and_lack_of_memory_are_told_as_lines() {
     let out = std::io::BufReader::new(child.stdout.take().unwrap());
     let mut kinds =
         std::io::BufRead::lines(out).map(|line| -> Value { serde_json::from_str(&line.unwrap()).unwrap() });
-    assert!(kinds.any(|line| line["type"] == "stats"));
-    assert!(kinds.any(|line| line["type"] == "oom"));
+    let is_oom = |line: Value| {
+        // each time anew: one that comes before the trap is lost
+        cli.ok("kill c USR1");
+        line["type"] == "oom"
+    };
+    assert_eq!(kinds.next().unwrap()["type"], "stats");
+    assert!(kinds.take(1000).any(is_oom));
     cli.ok("kill c KILL");
     assert!(child.wait().unwrap().success());
     cli.wait_for("stopped");

@@ -50,6 +50,10 @@ pub(crate) async fn throughput(target: &mut Target) -> Result<f64> {
     for path in [&log, &source] {
         fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
     }
-    ensure!(count == LINES * TIMES, "{count} of {} lines are in the log", LINES * TIMES);
+    ensure!(
+        count == LINES * TIMES,
+        "{count} of {} lines are in the log",
+        LINES * TIMES
+    );
     Ok((LINE * LINES * TIMES) as f64 / 1e6 / took.as_secs_f64())
 }

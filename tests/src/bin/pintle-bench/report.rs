@@ -55,9 +55,12 @@ pub(crate) fn markdown(targets: &[Target], kernel: &Samples, rounds: usize) -> R
     line(&mut text, "pods with one container, up and down", targets, |t| {
         short(t.pods_per_second)
     })?;
-    line(&mut text, "1 GiB of 100-byte lines into a log, MB", targets, |t| {
-        short(t.log_megabytes)
-    })?;
+    line(
+        &mut text,
+        "1 GiB of 100-byte lines into a log, MB",
+        targets,
+        |t| short(t.log_megabytes),
+    )?;
     crowds(&mut text, targets)?;
     Ok(text)
 }
