@@ -289,9 +289,10 @@ fn statistics_and_lack_of_memory_are_told_as_lines() {
         line["type"] == "oom"
     };
     assert_eq!(kinds.next().unwrap()["type"], "stats");
-    assert!(kinds.take(1000).any(is_oom));
+    assert!(kinds.by_ref().take(1000).any(is_oom));
     cli.ok("kill c KILL");
     assert!(child.wait().unwrap().success());
+    drop(kinds);
     cli.wait_for("stopped");
     assert_eq!(cli.run("events --stats c").code, 1);
 }
