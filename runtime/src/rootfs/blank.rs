@@ -1,8 +1,8 @@
 //! A mount namespace with nothing in it, for containers to start from.
 //!
 //! A new mount namespace is a copy of its maker's, and the host's holds some mounts for every pod: copying it, only to
-//! detach all of it, costs some 10 µs a mount, twice. Whoever makes many containers makes a blank one once, and has them
-//! copy that. All that such a container shows of the host's must be opened before.
+//! detach all of it, takes some 3 µs a mount on an idle machine. Whoever makes many containers makes a blank one once, and
+//! has them copy that. All that such a container shows of the host's must be opened before.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
