@@ -37,5 +37,5 @@ pub use push::{PushRequest, Pushed};
 pub use reference::{Reference, ReferenceError};
 pub use store::{Snapshot, Store, View};
 pub use unpack::{EntryError, LayerError};
-pub use usage::{UsageMeter, usage_of};
+pub use usage::usage_of;
 pub use verify::{LayerState, Verified};

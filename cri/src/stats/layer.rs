@@ -7,9 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pintle_images::Store;
+use pintle_images::{Store, usage_of};
 
-use super::walk;
 use crate::container::Container;
 use crate::error::{IoContext as _, Result};
 
@@ -107,9 +106,9 @@ fn serve(images: &Store, jobs: &Receiver<Arc<Container>>) {
     while let Ok(container) = jobs.recv() {
         let begun = Instant::now();
         let usage = images.snapshot_of(&container.id).and_then(|snapshot| {
-            walk::count(&snapshot.upper)
-                .inspect_err(|errno| {
-                    tracing::debug!(container = container.id, %errno, "a writable layer could not be counted");
+            usage_of(&snapshot.upper)
+                .inspect_err(|error| {
+                    tracing::debug!(container = container.id, %error, "a writable layer could not be counted");
                 })
                 .ok()
         });

@@ -9,7 +9,6 @@ mod layer;
 pub mod network;
 mod rate;
 mod spread;
-mod walk;
 
 use std::path::Path;
 use std::sync::Arc;
