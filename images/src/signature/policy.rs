@@ -6,11 +6,15 @@
 //! mode = "reject"                      # or "warn", or "off"
 //! keys = ["team.pub"]                  # public keys (PEM), beside this file or by absolute path; one must fit
 //! ```
+//!
+//! Signers without keys of their own, whom a public authority certifies (cosign's "keyless"), are not supported: a rule
+//! that names one by cosign's words is refused, and says so.
 
 use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::key::PublicKey;
 use crate::config::StoreConfig;
@@ -51,6 +55,20 @@ struct Rule {
     mode: Mode,
     #[serde(default)]
     keys: Vec<String>,
+    keyless: Option<IgnoredAny>,
+    certificate_identity: Option<IgnoredAny>,
+    certificate_oidc_issuer: Option<IgnoredAny>,
+}
+
+impl Rule {
+    fn is_keyless(&self) -> bool {
+        let wanted = [
+            &self.keyless,
+            &self.certificate_identity,
+            &self.certificate_oidc_issuer,
+        ];
+        wanted.into_iter().any(Option::is_some)
+    }
 }
 
 /// The policy for a repository; `None` if nobody is to look for signatures.
@@ -72,6 +90,12 @@ fn choose(text: &str, path: &Path, repository: &str) -> Result<Option<Policy>> {
         reason: reason.lines().next().unwrap_or_default().to_owned(),
     };
     let file: File = toml::from_str(text).map_err(|error| bad(error.message()))?;
+    if let Some(rule) = file.policy.iter().find(|rule| rule.is_keyless()) {
+        return Err(bad(&format!(
+            "{:?}: signers without keys (keyless) are not supported; name keys",
+            rule.images
+        )));
+    }
     if let Some(rule) = file
         .policy
         .iter()
@@ -153,6 +177,19 @@ mod tests {
             "policies = 1",
         ] {
             assert!(choose(text, path, "r.example/app").is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keyless_signers_are_refused_by_name() {
+        for word in [
+            "keyless = true",
+            "certificate_identity = \"a@r.example\"",
+            "certificate_oidc_issuer = \"i\"",
+        ] {
+            let text = format!("[[policy]]\nimages = \"*\"\nmode = \"warn\"\nkeys = [\"k.pub\"]\n{word}");
+            let error = choose(&text, Path::new("/policy.toml"), "r.example/app").unwrap_err();
+            assert!(error.to_string().contains("keyless"), "{error}");
         }
     }
 }
