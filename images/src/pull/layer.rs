@@ -9,6 +9,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::decompress::Compression;
@@ -90,6 +91,16 @@ impl LayerSource {
     }
 
     async fn fetch(&self, inner: &Arc<Inner>, working: mpsc::Sender<()>) -> Result<(TempDir, Unpacked)> {
+        // The answer begins while others are unpacked: what has come of it waits with the kernel.
+        let mut stream = self.open();
+        let first = match &mut stream {
+            Some(blob) => blob.next(|| false).await?,
+            None => None,
+        };
+        let workers = Arc::clone(&inner.workers);
+        let worker = workers.acquire_owned().await.map_err(|_| Error::Worker {
+            what: "the queue of layers",
+        })?;
         let (sender, reader) = network::channel();
         let job = Job {
             digest: self.digest,
@@ -97,11 +108,14 @@ impl LayerSource {
             limit: inner.config.max_layer_bytes,
             inner: Arc::clone(inner),
         };
-        // The sender goes with the result: dropped with it, it is dropped after the folder.
-        let worker = tokio::task::spawn_blocking(move || (job.run(reader), working));
-        let sent = self.transfer(sender).await;
-        let ended = worker.await;
-        let (unpacked, _working) = ended.map_err(|_| Error::Worker {
+        // The sender goes with the result: dropped with it, it is dropped after the folder. So does the turn.
+        let work = tokio::task::spawn_blocking(move || (job.run(reader), working, worker));
+        let sent = match stream {
+            Some(blob) => self.transfer(blob, first, sender).await,
+            None => self.read(sender).await,
+        };
+        let ended = work.await;
+        let (unpacked, _working, _worker) = ended.map_err(|_| Error::Worker {
             what: "unpacking a layer",
         })?;
         match (sent, unpacked) {
@@ -111,34 +125,50 @@ impl LayerSource {
         }
     }
 
-    /// Network or file to channel. A closed channel is no error here: the worker says why.
-    async fn transfer(&self, mut sender: NetworkSender) -> Result<()> {
-        let (session, digest, size, urls) = match &self.origin {
+    /// The blob, if it comes from a registry.
+    fn open(&self) -> Option<BlobReader> {
+        match &self.origin {
             Origin::Registry {
                 session,
                 digest,
                 size,
                 urls,
-            } => (session, digest, size, urls),
-            Origin::File { file, begin, size } => {
-                let (file, begin, size) = (Arc::clone(file), *begin, *size);
-                let progress = self.progress.clone();
-                let work = tokio::task::spawn_blocking(move || {
-                    send_file(&file, begin, size, progress.as_deref(), sender)
-                });
-                return work.await.map_err(|_| Error::Worker {
-                    what: "reading a layer",
-                })?;
-            }
+            } => Some(BlobReader::new(Arc::clone(session), *digest, *size, urls)),
+            Origin::File { .. } => None,
+        }
+    }
+
+    /// File to channel.
+    async fn read(&self, sender: NetworkSender) -> Result<()> {
+        let Origin::File { file, begin, size } = &self.origin else {
+            return Ok(());
         };
-        let mut blob = BlobReader::new(Arc::clone(session), *digest, *size, urls);
-        while let Some(chunk) = blob.next(|| sender.is_waited_for()).await? {
+        let (file, begin, size) = (Arc::clone(file), *begin, *size);
+        let progress = self.progress.clone();
+        let work =
+            tokio::task::spawn_blocking(move || send_file(&file, begin, size, progress.as_deref(), sender));
+        work.await.map_err(|_| Error::Worker {
+            what: "reading a layer",
+        })?
+    }
+
+    /// Network to channel. A closed channel is no error here: the worker says why.
+    async fn transfer(
+        &self,
+        mut blob: BlobReader,
+        first: Option<Bytes>,
+        mut sender: NetworkSender,
+    ) -> Result<()> {
+        let mut next = first;
+        while let Some(chunk) = next {
             if let Some(progress) = &self.progress {
                 progress.moved(chunk.len() as u64);
             }
             if sender.send(&chunk).await.is_err() {
                 return Ok(());
             }
+            drop(chunk);
+            next = blob.next(|| sender.is_waited_for()).await?;
         }
         let _ = sender.end().await;
         Ok(())

@@ -11,7 +11,7 @@ use crate::digest::{Digest, Hasher};
 /// How many chunks wait for the unpacker.
 const CHUNKS: usize = 2;
 /// The size of a chunk.
-const CHUNK: usize = 128 << 10;
+const CHUNK: usize = 64 << 10;
 
 /// The sender is gone without having sent the end.
 pub(super) fn cut_off() -> io::Error {

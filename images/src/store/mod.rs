@@ -76,8 +76,10 @@ pub struct Store {
 pub(crate) struct Inner {
     pub(crate) config: StoreConfig,
     pub(crate) registries: Registries,
-    /// Bounds the layers that are fetched and unpacked at once.
+    /// Bounds the layers that are asked for at once.
     pub(crate) layer_slots: Arc<Semaphore>,
+    /// Bounds those that are unpacked at once: one more than the cores can do only takes memory.
+    pub(crate) workers: Arc<Semaphore>,
     pub(crate) temp: TempFolder,
     /// The root folder, held open so that syncfs(2) reports every failed write since the start.
     root: File,

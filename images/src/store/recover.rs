@@ -63,6 +63,7 @@ pub(super) fn open(config: StoreConfig) -> Result<Inner> {
     Ok(Inner {
         registries: Registries::new(&config),
         layer_slots: Arc::new(Semaphore::new(config.max_concurrent_layers.max(1))),
+        workers: Arc::new(Semaphore::new(workers(config.max_concurrent_layers))),
         root: File::open(root).at("open", root)?,
         temp,
         records,
@@ -72,6 +73,14 @@ pub(super) fn open(config: StoreConfig) -> Result<Inner> {
         flights: Mutex::new(HashMap::new()),
         config,
     })
+}
+
+const LEAST_WORKERS: usize = 2;
+
+/// How many layers are unpacked at once. Each has two threads, of which one waits now and then.
+fn workers(layers: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(LEAST_WORKERS, usize::from);
+    cores.max(LEAST_WORKERS).min(layers.max(1))
 }
 
 struct Recovery<'a> {

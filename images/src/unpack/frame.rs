@@ -26,7 +26,7 @@ const PIECE: usize = 64 << 10;
 const MAX_PATH: usize = 4096;
 /// Headers repeat themselves within a few entries: a small window costs little memory and loses little.
 const LEVEL: i32 = 1;
-const WINDOW_LOG: u32 = 17;
+const WINDOW_LOG: u32 = 15;
 
 /// Writes a frame while its layer is unpacked.
 pub(crate) struct Recorder {
