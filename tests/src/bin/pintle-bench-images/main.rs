@@ -24,12 +24,18 @@ const AT_ONCE: usize = 8;
 const WHY: &str = "
 ## Why it is built so
 
-- Each layer is one pass: network, SHA-256, inflate, SHA-256, unpack, on two threads and in bounded memory; layers go side by side.
-  Nothing compressed is written to the disk and read again; kept compressed layers are a third of the other's disk.
-- Inflate is zlib-rs: no C, and by its makers' figures on a par with zlib-ng. zstd is the reference library. SHA-256 uses the
-  processor's own instructions. None of these showed among the first in a profile; making and closing files did. The `tar` crate parses; what it does not bound is bounded by a reader below it (`images/src/unpack/tap.rs`).
+- Each layer is one pass: network, SHA-256, inflate, SHA-256, unpack, on two threads, with some 2 MB of buffers that are used again;
+  layers go side by side, the largest first. Nothing compressed is written to the disk and read again; kept compressed layers are a third
+  of the other's disk.
+- **gzip** is inflated by zlib-rs: no C, and faster than miniz_oxide. libdeflate is faster still, but wants a layer in one piece, compressed
+  and not, in memory. ISA-L, the fastest by its makers' figures, needs nasm to be built.
+- **zstd** is the reference library; its window is what a layer takes of memory.
+- **SHA-256** by sha2 and by ring use the same instructions of the processor; sha2 was there first.
+- **tar**: parsing is next to nothing beside the copying, so the best-kept crate does it. What it does not bound is bounded by a reader below it
+  (`images/src/unpack/tap.rs`). Its own unpacking is not used: it resolves paths by text, and knows no whiteouts.
+- Making, owning and closing files in the kernel is most of the CPU time of a pull.
 - A whole image is put on disk by one syncfs(2), not by an fsync(2) a file. It waits for whatever else the file system still
-  has to write, so a busy disk shows in the wall time, and only there.
+  has to write, so a busy disk shows in the wall time, and only there. Large files are given to the disk while the rest is unpacked.
 - ext4 searches long for free inodes for minutes after many were removed: pulls then take several times the CPU, whoever
   pulls. That is why this is measured on a file system of its own, where nothing is removed.
 - A layer that names no folders makes the daemon look in all layers below how its folders should be: such an image costs about
@@ -132,17 +138,27 @@ fn limits(world: &World, content: &load::Content) -> Result<String> {
     let folder = world.slot.root().join("limits");
     std::fs::create_dir_all(&folder)?;
     let mut arguments = vec![folder.clone()];
-    for blob in content.image(Packing::Gzip, 0)?.blobs.iter().skip(1) {
-        let path = folder.join(blob.digest.trim_start_matches("sha256:"));
-        std::fs::write(&path, &blob.bytes)?;
-        arguments.push(path);
+    for (packing, name) in [(Packing::Gzip, "gzip"), (Packing::Zstd, "zstd")] {
+        if packing == Packing::Zstd {
+            arguments.push("--".into());
+        }
+        for (number, blob) in content.image(packing, 0)?.blobs.iter().skip(1).enumerate() {
+            let path = folder.join(format!("{name}{number}"));
+            std::fs::write(&path, &blob.bytes)?;
+            arguments.push(path);
+        }
     }
     let output = std::process::Command::new(program).args(arguments).output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(
+        output.status.success(),
+        "the limits could not be measured: {error}"
+    );
     let lines = String::from_utf8(output.stdout)?;
-    let shown: Vec<String> = lines.lines().map(|line| format!("{line} s")).collect();
     Ok(format!(
-        "\nThe same bytes on one core, each by itself: {}.\n",
-        shown.join(", ")
+        "\n## What the machine can do at most\n\n\
+         The steps of that pull one by one, of the same layers from memory, on one core; rates are of unpacked bytes.\n\n\
+         | step | by | s | MB/s |\n| --- | --- | ---: | ---: |\n{lines}"
     ))
 }
 
@@ -213,7 +229,8 @@ fn head(about: &str) -> String {
         "# Benchmarks of the image service\n\n\
          `hack/bench images` writes this table: medians of pulls over the CRI by `pintled` and by Debian's containerd, in turns, from one\n\
          docker-registry on the same machine. The image is made of files of the machine's own /usr: {about}.\n\
-         CPU is the daemon's, peak its largest resident memory during the pull, disk what its folders grew by.\n\
+         CPU is the daemon's, peak the largest resident memory of its process during the pull (VmHWM, its program's own pages included, after\n\
+         a reset), disk what its folders grew by. Neither has children that pull.\n\
          Pintle has put everything on disk when a pull answers (syncfs); containerd has not.\n\n\
          | pull | by | wall, s | CPU, s | peak, MB | disk / unpacked |\n| --- | --- | ---: | ---: | ---: | ---: |\n"
     )
