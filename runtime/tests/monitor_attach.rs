@@ -198,7 +198,9 @@ async fn an_exec_on_a_terminal_hangs_up_with_its_master() {
 async fn a_long_output_arrives_whole_at_a_reader_who_is_slower_than_the_container() {
     let mut pod = Pod::new().await;
     run(&mut pod, "c", Bundle::new("read go; seq 1 1000000"), false).await;
-    let Client { mut stdin, stdout, .. } = attach(&pod.client, "c").await;
+    let Client {
+        mut stdin, stdout, ..
+    } = attach(&pod.client, "c").await;
     stdin.write_all(b"go\n").unwrap();
     // he begins when most of what the monitor keeps for him waits there
     while std::fs::metadata(pod.log_path("c")).unwrap().len() < 5_000_000 {

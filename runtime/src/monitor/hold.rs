@@ -36,7 +36,11 @@ impl<B: Backend> Monitor<B> {
             let Some(source) = container.source(stream).as_mut().filter(|_| is_to_be != is_held) else {
                 continue;
             };
-            let interest = if is_to_be { Interest::empty() } else { Interest::EPOLLIN };
+            let interest = if is_to_be {
+                Interest::empty()
+            } else {
+                Interest::EPOLLIN
+            };
             match self.poller.change(&source.output, source.token, interest) {
                 Ok(()) => source.held_since = is_to_be.then(Instant::now),
                 Err(error) => note(format_args!("container {id}: {error}")),
