@@ -54,9 +54,9 @@ impl Network {
             .map(|span| span.subnet)
             .collect();
         inside.extend(&self.0.config.masquerade_except);
-        let mut interfaces = vec![name.clone()];
-        interfaces.extend(self.0.config.vlan.map(|vlan| format!("{name}.{vlan}")));
+        let interfaces = self.interfaces();
         self.set_up_table(host, &inside, &interfaces)?;
+        host.nft.let_forward(&interfaces)?;
         *self.0.bridge.lock().unwrap_or_else(PoisonError::into_inner) = Some(bridge);
         Ok(bridge)
     }
