@@ -149,8 +149,7 @@ fn containers_of_podman() {
     works();
     let error = podman
         .start("three", "-p 8080:80")
-        .err()
-        .expect("the port is taken");
+        .expect_err("the port is taken");
     assert!(error.contains("8080"), "{error}");
     podman.run("rm -f three");
     podman.run("network disconnect net two");
