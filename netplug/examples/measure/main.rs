@@ -1,7 +1,7 @@
 //! Measures netplug, as root, and prints a page: attaching in process beside what the kernel takes for the same alone,
 //! the program beside Debian's plugins, TCP beside a bridge set up by hand. Everything that is compared is done in turns.
 //!
-//! `measure <path of netplug> [pods already there]...`; needs containernetworking-plugins, iproute2 and nftables.
+//! `measure <path of netplug> [programs|tcp|attach]... [pods already there]...`; needs containernetworking-plugins, iproute2 and nftables.
 
 mod attach;
 mod bare;
@@ -21,11 +21,20 @@ const COUNTS: [usize; 3] = [10, 100, 1000];
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let netplug = arguments.next().expect("the path of netplug");
-    let counts: Vec<usize> = arguments.map(|text| text.parse().expect("number")).collect();
+    let (mut counts, mut parts): (Vec<usize>, Vec<String>) = Default::default();
+    for text in arguments {
+        match text.parse() {
+            Ok(count) => counts.push(count),
+            Err(_) => parts.push(text),
+        }
+    }
     let counts = if counts.is_empty() { &COUNTS[..] } else { &counts };
     let state = tempfile::tempdir_in("/run").expect("state folder");
     // One after another, each on a host of its own.
-    let on_a_host = |work: &(dyn Fn(&Ns) + Sync)| {
+    let on_a_host = |part: &str, work: &(dyn Fn(&Ns) + Sync)| {
+        if !parts.is_empty() && !parts.iter().any(|wanted| wanted == part) {
+            return;
+        }
         std::thread::scope(|scope| {
             let host = scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET).expect("unshare: needs root");
@@ -36,9 +45,13 @@ fn main() {
             host.join().expect("measuring thread");
         });
     };
-    on_a_host(&|_| programs::measure(Path::new(&netplug), state.path()));
-    on_a_host(&|host| throughput::measure(Path::new(&netplug), state.path(), host));
-    on_a_host(&|_| attach::measure(counts, &state.path().join("net")));
+    on_a_host("programs", &|_| {
+        programs::measure(Path::new(&netplug), state.path())
+    });
+    on_a_host("tcp", &|host| {
+        throughput::measure(Path::new(&netplug), state.path(), host)
+    });
+    on_a_host("attach", &|_| attach::measure(counts, &state.path().join("net")));
 }
 
 /// A value out of a list: 0.5 is the median, 0 the least.
