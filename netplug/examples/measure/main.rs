@@ -46,10 +46,10 @@ fn main() {
         });
     };
     on_a_host("programs", &|_| {
-        programs::measure(Path::new(&netplug), state.path())
+        programs::measure(Path::new(&netplug), state.path());
     });
     on_a_host("tcp", &|host| {
-        throughput::measure(Path::new(&netplug), state.path(), host)
+        throughput::measure(Path::new(&netplug), state.path(), host);
     });
     on_a_host("attach", &|_| attach::measure(counts, &state.path().join("net")));
 }
