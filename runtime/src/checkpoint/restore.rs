@@ -120,6 +120,7 @@ impl Keeper<'_> {
                 .process()
                 .as_ref()
                 .is_some_and(|process| process.no_new_privileges() == Some(true)),
+            can_give_up: false,
         };
         let criu = Criu::start(&self.restore.criu, &passed, &place)?;
         criu.version()?;

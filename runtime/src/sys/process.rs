@@ -153,6 +153,33 @@ pub(crate) fn reset_signals() {
     }
 }
 
+/// Has writes beyond the size limit of files (`RLIMIT_FSIZE`) fail rather than end the program, also the program that is
+/// executed next.
+pub(crate) fn survive_size_limit() {
+    // SAFETY: ignoring a signal refers to no handler.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+/// Lets another process write to no file any more (prlimit(2)); pipes and sockets are none.
+pub(crate) fn forbid_writing(pid: Pid) -> Result<(), Errno> {
+    let nothing = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the new limit outlives the call, and the old one is not asked for.
+    let done = unsafe {
+        libc::prlimit64(
+            pid.as_raw(),
+            libc::RLIMIT_FSIZE,
+            &raw const nothing,
+            ptr::null_mut(),
+        )
+    };
+    Errno::result(done).map(drop)
+}
+
 /// Has the caller end when it is asked to, also as the first process of a pid namespace, which is not sent a signal
 /// that it has no handler for. A program that is executed has the defaults again.
 pub(crate) fn end_on_signals() -> Result<(), Errno> {
