@@ -166,6 +166,7 @@ fn write(folder: &Path, layers: &[Vec<u8>], size: usize) -> Result<()> {
         "write",
         "all files, by the `tar` crate, and syncfs(2)",
         size,
+        1,
         || {
             for (number, layer) in layers.iter().enumerate() {
                 let mut archive = tar::Archive::new(layer.as_slice());
