@@ -91,6 +91,17 @@ fn cgroups(w: &World) -> Result<BTreeSet<String>> {
         .collect())
 }
 
+/// The ids that a kubelet reads from the cgroups' names, to find what cAdvisor has of them.
+fn kubelets(w: &World) -> Result<BTreeSet<String>> {
+    let all = host::cgroups_below(&w.slot.cgroup())?;
+    let names = all.iter().filter_map(|path| path.file_name()?.to_str());
+    let ids = names.map(|name| match name.strip_suffix(".scope") {
+        Some(scope) => scope.rsplit('-').next().unwrap_or(scope),
+        None => name,
+    });
+    Ok(ids.map(str::to_owned).collect())
+}
+
 /// The inode of the first cgroup of that name.
 fn inode(w: &World, name: &str) -> Option<u64> {
     let all = host::cgroups_below(&w.slot.cgroup()).ok()?;
@@ -155,6 +166,13 @@ async fn tells_every_field_that_cadvisor_reads() {
             .insert("io.kubernetes.container.restartCount".into(), "2".into());
         let container = w.add(&empty, &pod_config, &config).await?;
         ensure!(cgroups(w)?.contains(&format!("crio-{container}")));
+        ensure!(
+            [&empty, &container]
+                .iter()
+                .all(|id| kubelets(w).is_ok_and(|ids| ids.contains(*id))),
+            "{:?}",
+            kubelets(w)?
+        );
         let ip = w.cri.pod_ip(&empty).await?;
 
         let entry = socket.entry(&container)?;

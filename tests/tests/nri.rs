@@ -152,14 +152,21 @@ async fn a_refusal_leaves_nothing_and_the_same_again_works() {
                 ensure!(w.cri.containers().await?.is_empty());
                 plugin.wait_for("RemoveContainer", 1).await?;
             }
-            let id = w.cri.create(&pod, &config, &container).await?;
+            let mut id = w.cri.create(&pod, &config, &container).await?;
             if method == "StartContainer" {
                 failed(method, w.cri.start(&id).await, "not today")?;
+                // as where a command can't be executed: kubelet makes another one, with the next attempt's number
+                let status = w.cri.status(&id).await?;
+                equal("state", &status.state(), &ContainerState::ContainerExited)?;
                 equal(
-                    "state",
-                    &w.cri.status(&id).await?.state(),
-                    &ContainerState::ContainerCreated,
+                    "end",
+                    &(status.exit_code, status.reason.as_str()),
+                    &(128, "StartError"),
                 )?;
+                ensure!(status.message.contains("not today"), "{status:?}");
+                plugin.wait_for("StopContainer", 1).await?;
+                w.cri.remove(&id).await?;
+                id = w.cri.create(&pod, &config, &container).await?;
             }
             w.cri.start(&id).await?;
             w.exec(&id, &["true"]).await?;

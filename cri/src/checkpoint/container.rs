@@ -7,6 +7,7 @@ use std::time::Duration;
 use pintle_runtime::checkpoint::{Checkpoint, Connections, Target};
 use pintle_runtime::client::Dumped;
 
+use super::interest::Interest;
 use super::{IMAGES, criu, save, unpack};
 use crate::container::{Container, ContainerRecord, remove_tree};
 use crate::core::Core;
@@ -31,8 +32,14 @@ pub(crate) const CONNECTIONS: Connections = Connections {
 /// Writes a checkpoint of a running container to the archive `location`. The container goes on.
 ///
 /// # Errors
-/// What criu says, and what else fails; nothing is left then, and the container goes on as well.
-pub async fn checkpoint(core: &Arc<Core>, id: &str, location: &str, timeout: i64) -> Result<()> {
+/// What criu says, and what else fails, or that nobody wants it any more; nothing is left then, and the container goes on as well.
+pub async fn checkpoint(
+    core: &Arc<Core>,
+    id: &str,
+    location: &str,
+    timeout: i64,
+    interest: &Interest,
+) -> Result<()> {
     let container = core.container(id)?;
     let to = absolute("location", location)?;
     let limit = match u64::try_from(timeout) {
@@ -44,23 +51,17 @@ pub async fn checkpoint(core: &Arc<Core>, id: &str, location: &str, timeout: i64
     let _one_at_a_time = container.ops.lock().await;
     container.must_run()?;
     let work = async {
-        let saved = save_all(core, criu, std::slice::from_ref(&container)).await?;
+        let saved = save_all(core, criu, std::slice::from_ref(&container), interest).await?;
         let [staging] = saved.as_slice() else {
             return Err(Error::Panicked("checkpointing"));
         };
-        let (from, to) = (staging.0.clone(), to.clone());
-        blocking("archiving a checkpoint", move || save::archive(&from, &to)).await
-    };
-    within(limit, work).await
-}
-
-/// Gives something up that takes too long.
-pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(limit, work)
+        let (from, to, interest) = (staging.0.clone(), to.clone(), interest.clone());
+        blocking("archiving a checkpoint", move || {
+            save::archive(&from, &to, &interest)
+        })
         .await
-        .unwrap_or(Err(Error::CheckpointTimeout {
-            seconds: limit.as_secs(),
-        }))
+    };
+    interest.within(limit, work).await
 }
 
 pub(super) fn absolute(field: &str, path: &str) -> Result<PathBuf> {
@@ -88,6 +89,7 @@ pub(super) async fn save_all(
     core: &Arc<Core>,
     criu: PathBuf,
     containers: &[Arc<Container>],
+    interest: &Interest,
 ) -> Result<Vec<Staging>> {
     let mut folders = Vec::with_capacity(containers.len());
     let mut targets = Vec::with_capacity(containers.len());
@@ -103,10 +105,10 @@ pub(super) async fn save_all(
         timeout: FREEZE,
         connections: CONNECTIONS,
     };
-    let dumped = Dumped::dump(&core.monitor, &request).await?;
+    let dumped = Dumped::dump(&core.monitor, &request, interest.ended()).await?;
     let mut saved = Ok(());
     for (container, folder) in containers.iter().zip(&folders) {
-        saved = save(core, container, folder).await;
+        saved = save(core, container, folder, interest).await;
         if saved.is_err() {
             break;
         }
@@ -134,15 +136,21 @@ fn target(core: &Core, record: &ContainerRecord, folder: &Path) -> Result<Target
     })
 }
 
-async fn save(core: &Arc<Core>, container: &Arc<Container>, folder: &Staging) -> Result<()> {
+async fn save(
+    core: &Arc<Core>,
+    container: &Arc<Container>,
+    folder: &Staging,
+    interest: &Interest,
+) -> Result<()> {
     let (core, record, folder) = (Arc::clone(core), container.cell.get(), folder.0.clone());
+    let interest = interest.clone();
     blocking("saving a checkpoint's files", move || {
         let spec = save::spec(&core.paths.pod(&record.pod_id).bundle(&record.id))?;
         let snapshot = core
             .images
             .snapshot_of(&record.id)
             .ok_or_else(|| super::bad("the container's writable layer is gone"))?;
-        save::files(&record, spec, &snapshot, &folder)
+        save::files(&record, spec, &snapshot, &folder, &interest)
     })
     .await
 }

@@ -27,7 +27,12 @@ const LONGEST_VALUE: usize = 64 << 10;
 
 /// Writes everything in the writable layer `upper` to a tar, but for the `skipped` paths (absolute, in the container).
 /// Returns what was deleted, as absolute paths. Nothing may write to the layer meanwhile.
-pub(super) fn write(upper: &Path, lower: &[PathBuf], skipped: &[PathBuf], to: File) -> Result<Vec<PathBuf>> {
+pub(super) fn write(
+    upper: &Path,
+    lower: &[PathBuf],
+    skipped: &[PathBuf],
+    to: impl Write,
+) -> Result<Vec<PathBuf>> {
     let mut walk = Walk {
         upper,
         lower,
@@ -42,17 +47,17 @@ pub(super) fn write(upper: &Path, lower: &[PathBuf], skipped: &[PathBuf], to: Fi
     Ok(walk.deleted)
 }
 
-struct Walk<'a> {
+struct Walk<'a, W: Write> {
     upper: &'a Path,
     lower: &'a [PathBuf],
     skipped: &'a [PathBuf],
-    tar: tar::Builder<BufWriter<File>>,
+    tar: tar::Builder<BufWriter<W>>,
     /// Names that were written of files with several.
     links: HashMap<(u64, u64), PathBuf>,
     deleted: Vec<PathBuf>,
 }
 
-impl Walk<'_> {
+impl<W: Write> Walk<'_, W> {
     /// A folder below the layer's root; `inside` is relative.
     fn folder(&mut self, inside: &Path) -> Result<()> {
         let path = self.upper.join(inside);

@@ -24,6 +24,7 @@ mod archive;
 mod container;
 mod diff;
 mod fit;
+mod interest;
 mod metadata;
 mod pod;
 mod restore_pod;
@@ -36,6 +37,7 @@ use pintle_runtime::error::Kind;
 
 pub(crate) use container::CONNECTIONS;
 pub use container::checkpoint;
+pub(crate) use interest::Caller;
 pub use pod::checkpoint as checkpoint_pod;
 pub use restore_pod::restore as restore_pod;
 pub(crate) use unpack::{Source, Staged};

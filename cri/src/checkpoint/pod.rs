@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::container::{Staging, absolute, save_all, within};
+use super::container::{Staging, absolute, save_all};
+use super::interest::Interest;
 use super::metadata::{self, PodOptions};
 use super::{POD_CONFIG, POD_OPTIONS, POD_SHM, criu, diff, save};
 use crate::container::Container;
@@ -24,7 +25,12 @@ pub(super) const VERSION: u32 = 1;
 /// # Errors
 /// A selection that isn't exactly containers of this pod that run, a folder that isn't empty, an option (there are none),
 /// and whatever fails; the folder is empty then.
-pub async fn checkpoint(core: &Arc<Core>, request: CheckpointPodRequest, limit: Duration) -> Result<()> {
+pub async fn checkpoint(
+    core: &Arc<Core>,
+    request: CheckpointPodRequest,
+    limit: Duration,
+    interest: &Interest,
+) -> Result<()> {
     no_options(&request.options)?;
     let pod = core.pod(&request.pod_sandbox_id)?;
     pod.must_be_ready()?;
@@ -38,15 +44,15 @@ pub async fn checkpoint(core: &Arc<Core>, request: CheckpointPodRequest, limit: 
         container.must_run()?;
     }
     let work = async {
-        let saved = save_all(core, criu, &containers).await?;
+        let saved = save_all(core, criu, &containers, interest).await?;
         let (core, output) = (Arc::clone(core), output.clone());
-        let saved = named(&containers, saved);
+        let (saved, interest) = (named(&containers, saved), interest.clone());
         blocking("archiving a pod's checkpoint", move || {
-            write(&core, &pod, &saved, &output)
+            write(&core, &pod, &saved, &output, &interest)
         })
         .await
     };
-    let done = within(limit, work).await;
+    let done = interest.within(limit, work).await;
     if done.is_err() {
         clear(&output);
     }
@@ -126,15 +132,22 @@ fn named(containers: &[Arc<Container>], saved: Vec<Staging>) -> Vec<(String, Sta
     names.zip(saved).collect()
 }
 
-fn write(core: &Core, pod: &Pod, containers: &[(String, Staging)], output: &Path) -> Result<()> {
+fn write(
+    core: &Core,
+    pod: &Pod,
+    containers: &[(String, Staging)],
+    output: &Path,
+    interest: &Interest,
+) -> Result<()> {
     let record = pod.cell.get();
     let shm: PathBuf = core.paths.pod(&pod.id).shm();
     if shm.is_dir() {
         let to = output.join(POD_SHM);
-        diff::write(&shm, &[], &[], File::create(&to).io("create", &to)?)?;
+        let file = File::create(&to).io("create", &to)?;
+        diff::write(&shm, &[], &[], interest.writer(file))?;
     }
     for (name, staging) in containers {
-        save::archive(&staging.0, &output.join(format!("{name}.tar")))?;
+        save::archive(&staging.0, &output.join(format!("{name}.tar")), interest)?;
     }
     metadata::write(&output.join(POD_CONFIG), &record.config)?;
     // last: with it the checkpoint is whole

@@ -1,13 +1,14 @@
 //! The files of a checkpoint beside criu's own, and the archive of all of them.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 use pintle_images::Snapshot;
 
+use super::interest::Interest;
 use super::metadata::{self, BindMount, ConfigDump};
 use super::{BINDS, CONFIG, DELETED, DIFF, DUMP_LOG, IMAGES, LOG, SPEC, STATS, bad, diff};
 use crate::container::ContainerRecord;
@@ -29,6 +30,7 @@ pub(super) fn files(
     mut spec: Spec,
     snapshot: &Snapshot,
     folder: &Path,
+    interest: &Interest,
 ) -> Result<()> {
     let skipped: Vec<PathBuf> = spec
         .mounts()
@@ -37,7 +39,7 @@ pub(super) fn files(
         .map(|mount| mount.destination().clone())
         .collect();
     let path = folder.join(DIFF);
-    let file = create(&path)?;
+    let file = interest.writer(create(&path)?);
     let deleted = diff::write(&snapshot.upper, &snapshot.lower, &skipped, file)?;
     if !deleted.is_empty() {
         metadata::write(&folder.join(DELETED), &deleted)?;
@@ -48,7 +50,8 @@ pub(super) fn files(
     }
     if !record.log_path.is_empty() && fs::metadata(&record.log_path).is_ok_and(|about| about.is_file()) {
         let mut log = File::open(&record.log_path).io("open", &record.log_path)?;
-        io::copy(&mut log, &mut create(&folder.join(LOG))?).io("copy", &record.log_path)?;
+        let mut copy = interest.writer(create(&folder.join(LOG))?);
+        io::copy(&mut log, &mut copy).io("copy", &record.log_path)?;
     }
     metadata::annotate(&mut spec, record)?;
     metadata::write(&folder.join(SPEC), &spec)?;
@@ -84,7 +87,7 @@ fn bind(mount: &Mount) -> Option<BindMount> {
 ///
 /// # Errors
 /// Nothing is left then.
-pub(super) fn archive(folder: &Path, to: &Path) -> Result<()> {
+pub(super) fn archive(folder: &Path, to: &Path, interest: &Interest) -> Result<()> {
     let name = to
         .file_name()
         .ok_or_else(|| crate::error::Error::invalid("location", format!("{} names no file", to.display())))?;
@@ -93,15 +96,15 @@ pub(super) fn archive(folder: &Path, to: &Path) -> Result<()> {
     partial.push(".partial");
     let partial = to.with_file_name(partial);
     let _ = fs::remove_file(&partial); // of an attempt that was cut off
-    let done = write(folder, &partial).and_then(|()| fs::rename(&partial, to).io("rename to", to));
+    let done = write(folder, &partial, interest).and_then(|()| fs::rename(&partial, to).io("rename to", to));
     if done.is_err() {
         let _ = fs::remove_file(&partial);
     }
     done
 }
 
-fn write(folder: &Path, to: &Path) -> Result<()> {
-    let mut tar = tar::Builder::new(BufWriter::new(create(to)?));
+fn write(folder: &Path, to: &Path, interest: &Interest) -> Result<()> {
+    let mut tar = tar::Builder::new(BufWriter::new(interest.writer(create(to)?)));
     for name in [CONFIG, SPEC, BINDS, LOG, DUMP_LOG, STATS, DIFF, DELETED] {
         let path = folder.join(name);
         if path.exists() {
@@ -121,7 +124,7 @@ fn write(folder: &Path, to: &Path) -> Result<()> {
     done.io("write", to)
 }
 
-fn append(tar: &mut tar::Builder<BufWriter<File>>, path: &Path, name: &Path) -> Result<()> {
+fn append(tar: &mut tar::Builder<impl Write>, path: &Path, name: &Path) -> Result<()> {
     let file = File::open(path).io("open", path)?;
     let about = file.metadata().io("stat", path)?;
     let mut header = tar::Header::new_gnu();

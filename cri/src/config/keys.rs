@@ -222,7 +222,7 @@ pub(super) const KEYS: &[Key] = &[
         "inspection.socket",
         r#""""#,
         "Where cAdvisor, which is part of kubelet, may ask for containers as it asks CRI-O: it looks at\n\
-         /var/run/crio/crio.sock. Containers' cgroups are named crio-<id> then. Empty: nowhere.",
+         /var/run/crio/crio.sock. Containers' cgroups are named crio-<id>.scope then. Empty: nowhere.",
     ),
     key(
         "streaming.address",

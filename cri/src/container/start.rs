@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pintle_runtime::error::Kind;
 
-use super::{Container, ContainerState, ExitRecord};
+use super::{Container, ContainerState, ExitRecord, stop};
 use crate::core::Core;
 use crate::error::{self, Error, Result};
 use crate::events;
@@ -15,8 +15,8 @@ use crate::proto::ContainerEventType;
 ///
 /// # Errors
 /// [`Error::WrongState`] unless the container is created and its sandbox ready. Where the command can't be executed the
-/// container is exited afterwards: code 128, reason `StartError`, with the error as its message. Where a plugin refuses it
-/// stays as it is.
+/// container is exited afterwards: code 128, reason `StartError`, with the error as its message. So it is where a plugin
+/// refuses, as with containerd: kubelet makes another one in either case, and this one's init would wait for ever.
 pub async fn start(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
     go_on(core, container).await?;
     nri::post_start(core, container).await;
@@ -37,7 +37,12 @@ async fn go_on(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
     let pod = core.pod(&container.pod_id)?;
     pod.must_be_ready()?;
     let monitor = pod.live_monitor()?;
-    nri::start_container(core, container).await?;
+    if let Err(refusal) = nri::start_container(core, container).await {
+        let exit = ExitRecord::start_error(crate::time::now(), refusal.to_string());
+        container.note_exit(core, exit);
+        stop::end_init(core, container).await;
+        return Err(refusal);
+    }
     container.begin_start();
     let started = monitor.start(&container.id).await;
     if let Ok(started_at) = started {

@@ -50,6 +50,11 @@ pub async fn kill(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
     }
 }
 
+/// Ends what waits for a start that will not come; its end has been recorded already.
+pub(super) async fn end_init(core: &Arc<Core>, container: &Arc<Container>) {
+    send(core, container, SIGKILL, KillScope::All).await;
+}
+
 async fn join_stop(core: &Arc<Core>, container: &Arc<Container>, grace: Duration) -> Result<()> {
     let mut gave_up = begin_or_hasten(core, container, Instant::now() + grace);
     tokio::select! {

@@ -64,12 +64,15 @@ pub(super) fn info(core: &Core) -> Info {
 }
 
 /// What is known of a container or a pod; None where there is none of that id.
+///
+/// Also of one that is being made: cAdvisor asks as soon as there is a cgroup, before the CRI shows the container, and where it is told of
+/// none it asks again after a minute.
 pub(super) fn entry(core: &Core, id: &str) -> Option<ContainerInfo> {
-    if let Some(container) = core.containers.get(id).filter(|container| container.visible()) {
+    if let Some(container) = core.containers.get(id) {
         let pod = core.pods.get(&container.pod_id)?;
         return Some(of_container(core, &container.cell.get(), &pod.cell.get()));
     }
-    let pod = core.pods.get(id).filter(|pod| pod.visible())?;
+    let pod = core.pods.get(id)?;
     Some(of_pod(core, &pod.cell.get()))
 }
 

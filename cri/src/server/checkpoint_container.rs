@@ -13,8 +13,12 @@ pub(super) async fn checkpoint_container(
     request: CheckpointContainerRequest,
 ) -> Result<CheckpointContainerResponse> {
     let core = Arc::clone(core);
+    // dropped with this future when the caller goes
+    let caller = checkpoint::Caller::new();
+    let interest = caller.interest();
     detached("checkpointing a container", async move {
-        checkpoint::checkpoint(&core, &request.container_id, &request.location, request.timeout).await
+        let (id, location) = (&request.container_id, &request.location);
+        checkpoint::checkpoint(&core, id, location, request.timeout, &interest).await
     })
     .await?;
     Ok(CheckpointContainerResponse {})

@@ -22,8 +22,11 @@ pub(super) async fn checkpoint_pod(
     let limit =
         limit.ok_or_else(|| Error::invalid("grpc-timeout", "is missing: a checkpoint needs a deadline"))?;
     let core = Arc::clone(core);
+    // dropped with this future when the caller goes
+    let caller = checkpoint::Caller::new();
+    let interest = caller.interest();
     detached("checkpointing a pod", async move {
-        checkpoint::checkpoint_pod(&core, request, limit).await
+        checkpoint::checkpoint_pod(&core, request, limit, &interest).await
     })
     .await?;
     Ok(CheckpointPodResponse {})

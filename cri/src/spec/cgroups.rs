@@ -8,6 +8,8 @@ const FIELD: &str = "cgroup_parent";
 
 /// Ends the names of slices.
 const SLICE: &str = ".slice";
+/// Ends the names of scopes.
+const SCOPE: &str = ".scope";
 
 /// Begins the names of systemd scopes, so that an administrator knows whose they are, unless another prefix is wanted.
 const SCOPE_PREFIX: &str = "pintle";
@@ -75,7 +77,7 @@ pub fn place(parent: &str, id: &str, prefix: &str) -> Result<Placement, SpecErro
         Some(slice) if is_slice(slice) => {
             let prefix = if prefix.is_empty() { SCOPE_PREFIX } else { prefix };
             Ok(Placement {
-                path: format!("{}/{prefix}-{id}.scope", slice_path(slice)),
+                path: format!("{}/{prefix}-{id}{SCOPE}", slice_path(slice)),
                 oci: format!("{slice}:{prefix}:{id}"),
             })
         }
@@ -87,7 +89,8 @@ pub fn place(parent: &str, id: &str, prefix: &str) -> Result<Placement, SpecErro
         Some(_) => {
             let path = match prefix {
                 "" => format!("{parent}/{id}"),
-                prefix => format!("{parent}/{prefix}-{id}"),
+                // with either driver: kubelet looks for an id behind a dash only where the name ends so
+                prefix => format!("{parent}/{prefix}-{id}{SCOPE}"),
             };
             Ok(Placement {
                 oci: path.clone(),
@@ -127,6 +130,7 @@ mod tests {
         assert_eq!(placed.path, "/kubepods/burstable/pod1/abc");
         assert_eq!(placed.oci, placed.path);
         assert_eq!(place("a", "b", "").unwrap().path, "/a/b");
+        assert_eq!(place("a", "b", "crio").unwrap().path, "/a/crio-b.scope");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Dumping: criu writes down what the processes of a container are.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -63,20 +63,26 @@ pub struct Dump<'a> {
     pub timeout: Option<u32>,
     /// What becomes of connections.
     pub connections: Connections,
+    /// A pipe from whoever wants it. When its other end is closed the dump is given up, soon: criu itself may not be
+    /// killed, for the processes would break.
+    pub caller: Option<BorrowedFd<'a>>,
 }
 
-/// Dumps a running container. Blocks until criu is done, which nothing may cut short: the processes would break. The
-/// caller has one thread.
+/// Dumps a running container. Blocks until criu is done. The caller has one thread.
 ///
 /// # Errors
-/// What criu says; the container then goes on.
+/// What criu says, or that it was given up; the container then goes on.
 pub fn dump(dump: &Dump<'_>) -> Result<()> {
     let plan = Plan::read(dump.spec)?;
     check_spec(dump.spec, &plan)?;
     let images = File::open(dump.images).path("open", dump.images)?;
     let work = File::open(dump.work).path("open", dump.work)?;
     save_descriptors(dump)?;
-    let criu = Criu::start(dump.criu, &[], &Place::default())?;
+    let place = Place {
+        can_give_up: true,
+        ..Place::default()
+    };
+    let criu = Criu::start(dump.criu, &[], &place)?;
     let version = criu.version()?;
     // criu puts it down as a demand on whoever restores, and not every runtime can meet that
     let closes = dump.connections.tcp_close && has_connections(dump.pid);
@@ -109,11 +115,14 @@ pub fn dump(dump: &Dump<'_>) -> Result<()> {
         options: Some(options),
         ..Request::default()
     })?;
-    let answer = criu.receive();
+    let answer = match dump.caller {
+        Some(caller) => criu.receive_for(caller),
+        None => criu.receive().map(|(response, _)| response),
+    };
     criu.end();
     let error = match answer {
-        Ok((response, _)) if response.success => return Ok(()),
-        Ok((response, _)) => failure("dump this container", Some(&response), dump.work, LOG),
+        Ok(response) if response.success => return Ok(()),
+        Ok(response) => failure("dump this container", Some(&response), dump.work, LOG),
         Err(_) => failure("dump this container", None, dump.work, LOG),
     };
     Err(explained(error, dump.criu, dump.work))

@@ -5,14 +5,15 @@
 //!     ── {containers: […], criu, …} ──────▶  freezes all, then dumps one after the other
 //!     ◀── "ok" or why not ────────────────   all still stand
 //!     (copies the files that belong to it)
-//!     ── end of input ────────────────────▶  thaws all, and ends
+//!     ── end of input ────────────────────▶  thaws all, and ends; before the answer: gives up first
 //! ```
 //!
-//! It is a process of its own because criu may not be cut short, and because the containers must go on whatever becomes of
+//! It is a process of its own because criu may not be killed, and because the containers must go on whatever becomes of
 //! the caller: when that dies, the input ends.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -66,8 +67,9 @@ pub(crate) type Answer = std::result::Result<(), RemoteError>;
 #[must_use]
 pub fn run() -> ExitCode {
     // a caller that is gone must not end this process before it has thawed what it froze
-    let mut input = io::stdin().lock();
-    let (outcome, frozen) = match read(&mut input).and_then(|request| work(&request)) {
+    let stdin = io::stdin();
+    let mut input = stdin.lock();
+    let (outcome, frozen) = match read(&mut input).and_then(|request| work(&request, stdin.as_fd())) {
         Ok(frozen) => (Ok(()), Some(frozen)),
         Err(error) => (Err(RemoteError::from(&error)), None),
     };
@@ -97,7 +99,7 @@ fn read(input: &mut impl io::BufRead) -> Result<Checkpoint> {
     })
 }
 
-fn work(request: &Checkpoint) -> Result<Frozen> {
+fn work(request: &Checkpoint, caller: BorrowedFd<'_>) -> Result<Frozen> {
     let groups: Vec<Handle> = request
         .containers
         .iter()
@@ -118,6 +120,7 @@ fn work(request: &Checkpoint) -> Result<Frozen> {
             leave_running: true,
             timeout: Some(request.timeout),
             connections: request.connections,
+            caller: Some(caller),
         })?;
     }
     Ok(frozen)

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_no_new_privs;
 use nix::sys::signal::{Signal, kill};
@@ -19,8 +20,10 @@ use super::rpc::{Request, Response, kind};
 use crate::cgroup::Entry;
 use crate::error::{Context, Error, Kind, Result};
 use crate::process::{above_stdio, install_streams};
-use crate::sys::fd::{inherit, recv_with_fds, send_with_fds};
-use crate::sys::process::{Forked, clone, execve, exit_now, fork, reset_signals, wait};
+use crate::sys::fd::{inherit, recv_with_fds, retry, send_with_fds};
+use crate::sys::process::{
+    Forked, clone, execve, exit_now, forbid_writing, fork, reset_signals, survive_size_limit, wait,
+};
 
 /// criu's answers are a few hundred bytes.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -40,6 +43,8 @@ pub(super) struct Place<'a> {
     pub(super) cgroup_namespace: bool,
     /// Without the right to gain privileges, which its children haven't then either: criu 3.17 doesn't restore that.
     pub(super) no_new_privileges: bool,
+    /// So that it can be told to give up ([`Criu::give_up`]). Not where it restores: its children would have inherited it.
+    pub(super) can_give_up: bool,
 }
 
 /// A running criu. One that is dropped before [`Criu::end`] is killed.
@@ -110,6 +115,33 @@ impl Criu {
         let response = Response::decode(&buf[..length])
             .map_err(|_| Error::sys("decode criu's answer", Errno::EPROTO))?;
         Ok((response, fds))
+    }
+
+    /// The next answer. When the other end of the pipe `caller` is closed before, criu is made to give up.
+    pub(super) fn receive_for(&self, caller: BorrowedFd<'_>) -> Result<Response> {
+        let mut fds = [
+            PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
+            // its end alone is waited for
+            PollFd::new(caller, PollFlags::empty()),
+        ];
+        retry(|| poll(&mut fds, PollTimeout::NONE)).call("wait for criu")?;
+        if !fds[0].any().unwrap_or(true) {
+            self.give_up();
+        }
+        self.receive().map(|(response, _)| response)
+    }
+
+    /// Has it fail soon, in its own way: killed it would leave processes that it works in half changed. What it can't
+    /// write down it gives up, and puts everything back.
+    fn give_up(&self) {
+        let children = format!("/proc/{0}/task/{0}/children", self.pid());
+        // a tar that it waits for
+        let children = fs::read_to_string(children).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        for pid in std::iter::once(self.pid()).chain(children.map(Pid::from_raw)) {
+            // one that has ended needs no telling
+            let _ = forbid_writing(pid);
+        }
     }
 
     /// Has a notification's cause go on.
@@ -197,6 +229,9 @@ fn become_criu(name: &CString, socket: &OwnedFd, passed: &[BorrowedFd<'_>], plac
         inherit(fd, 1).call("pass descriptor to criu")?;
     }
     reset_signals();
+    if place.can_give_up {
+        survive_size_limit();
+    }
     let word = |text: String| CString::new(text).map_err(|_| Error::sys("execute criu", Errno::EINVAL));
     let args = [
         word("criu".to_owned())?,

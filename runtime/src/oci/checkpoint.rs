@@ -47,6 +47,7 @@ pub(super) fn checkpoint(context: &mut Context, given: &Given) -> Result<i32> {
         leave_running,
         timeout: None,
         connections: connections(given),
+        caller: None,
     })?;
     drop(frozen);
     if !leave_running && let Some(warning) = delete::destroy(&container)? {

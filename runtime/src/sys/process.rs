@@ -128,13 +128,13 @@ pub(crate) fn setns(fd: BorrowedFd<'_>, namespaces: i32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Waits for this child to end.
 /// The `CLONE_NEW*` flag of a namespace that a descriptor refers to (ioctl_nsfs(2), NS_GET_NSTYPE).
 pub(crate) fn namespace_kind(fd: BorrowedFd<'_>) -> Result<i32, Errno> {
     // SAFETY: takes no argument
     Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), libc::NS_GET_NSTYPE) })
 }
 
+/// Waits for this child to end.
 pub(crate) fn wait(pid: Pid) -> Result<WaitStatus, Errno> {
     retry(|| waitpid(pid, None))
 }
@@ -151,6 +151,33 @@ pub(crate) fn reset_signals() {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
     }
+}
+
+/// Has writes beyond the size limit of files (`RLIMIT_FSIZE`) fail rather than end the program, also the program that is
+/// executed next.
+pub(crate) fn survive_size_limit() {
+    // SAFETY: ignoring a signal refers to no handler.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+/// Lets another process write to no file any more (prlimit(2)); pipes and sockets are none.
+pub(crate) fn forbid_writing(pid: Pid) -> Result<(), Errno> {
+    let nothing = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the new limit outlives the call, and the old one is not asked for.
+    let done = unsafe {
+        libc::prlimit64(
+            pid.as_raw(),
+            libc::RLIMIT_FSIZE,
+            &raw const nothing,
+            ptr::null_mut(),
+        )
+    };
+    Errno::result(done).map(drop)
 }
 
 /// Has the caller end when it is asked to, also as the first process of a pid namespace, which is not sent a signal
