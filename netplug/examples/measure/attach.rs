@@ -2,7 +2,7 @@
 //! others use the machine too.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use netplug::{AttachRequest, Config, Network, PortMap, Protocol};
 use nix::time::{ClockId, clock_gettime};
@@ -12,6 +12,10 @@ use crate::ns::Ns;
 use crate::quantile;
 
 const ROUNDS: usize = 60;
+/// New pods tell what multicast groups they join, twice in their first seconds, and the bridge tells it to all others.
+const SETTLE: Duration = Duration::from_secs(4);
+/// Until what detaching has put off is done, which would be the next one's to pay.
+const SWEPT: Duration = Duration::from_millis(40);
 
 /// Times in milliseconds: wall, processor.
 #[derive(Default)]
@@ -81,6 +85,7 @@ pub(crate) fn measure(counts: &[usize], state: &Path) {
             network.attach(&request).expect("attach");
             resident.push(ns);
         }
+        std::thread::sleep(SETTLE);
         let (mut attach, mut detach, mut bare) =
             (<[Times; 2]>::default(), <[Times; 2]>::default(), Times::default());
         for round in 0..ROUNDS {
@@ -90,6 +95,7 @@ pub(crate) fn measure(counts: &[usize], state: &Path) {
                 attach[ports].take(|| drop(network.attach(&request).expect("attach")));
                 detach[ports].take(|| network.detach(&request.id, None, "eth0").expect("detach"));
                 network.sweep().expect("sweep");
+                std::thread::sleep(SWEPT);
                 dead.push(ns);
             }
             let ns = Ns::new();

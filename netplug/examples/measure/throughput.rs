@@ -10,8 +10,8 @@ use crate::ns::Ns;
 use crate::programs::{Plugin, lists};
 use crate::quantile;
 
-const SPAN: Duration = Duration::from_millis(500);
-const ROUNDS: usize = 15;
+const SPAN: Duration = Duration::from_millis(300);
+const ROUNDS: usize = 31;
 
 /// Gigabits a second from `client` to `server`, which listens on port 80.
 fn throughput(client: &Ns, server: &Ns, to: SocketAddr) -> f64 {

@@ -2,7 +2,7 @@
 //! them, and so tools write them. Only what can't be read as it stands comes here.
 
 use oci_spec::runtime::Capability;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde_json::{Value, json};
 
 /// `process.scheduler.flags` as the specification has them, and as the library does that reads them.
@@ -28,20 +28,15 @@ pub(crate) enum Holds {
     Process,
 }
 
-/// Reads JSON. The error is that of the text as it is.
+/// Reads JSON. The error is that of the text as it is, with the field at fault.
 pub(crate) fn read<T: DeserializeOwned>(text: &[u8], holds: Holds) -> serde_json::Result<Read<T>> {
-    let error = match serde_json::from_slice(text) {
-        Ok(value) => {
-            return Ok(Read {
-                value,
-                warnings: Vec::new(),
-            });
-        }
-        Err(error) => error,
-    };
-    let Ok(mut all) = serde_json::from_slice::<Value>(text) else {
-        return Err(error);
-    };
+    if let Ok(value) = serde_json::from_slice(text) {
+        return Ok(Read {
+            value,
+            warnings: Vec::new(),
+        });
+    }
+    let mut all: Value = serde_json::from_slice(text)?;
     let process = match holds {
         Holds::Configuration => all.get_mut("process"),
         #[cfg(any(test, feature = "oci"))]
@@ -50,7 +45,25 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8], holds: Holds) -> serde_json
     let warnings = process.map(complete).unwrap_or_default();
     match serde_json::from_value(all) {
         Ok(value) => Ok(Read { value, warnings }),
-        Err(_) => Err(error),
+        Err(_) => located(text),
+    }
+}
+
+/// Reads once more, slowly, to tell where the error is.
+fn located<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<Read<T>> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    match serde_path_to_error::deserialize(&mut json) {
+        Ok(value) => Ok(Read {
+            value,
+            warnings: Vec::new(),
+        }),
+        Err(error) => {
+            let path = error.path().to_string();
+            Err(match path.as_str() {
+                "." => error.into_inner(),
+                _ => serde_json::Error::custom(format!("{path}: {}", error.into_inner())),
+            })
+        }
     }
 }
 
@@ -122,17 +135,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_stays_wrong_in_its_own_words() {
-        for text in [
-            &b"{"[..],
-            br#"{"process":{"args":7}}"#,
-            br#"{"ociVersion":1,"process":{}}"#,
+    fn what_is_wrong_is_told_with_its_place() {
+        for (text, place) in [
+            (&b"{"[..], ""),
+            (br#"{"process":{"args":7}}"#, "process.args: "),
+            (br#"{"ociVersion":1,"process":{}}"#, "ociVersion: "),
+            (
+                br#"{"ociVersion":"1.2.0","linux":{"resources":{"memory":{"limit":"1G"}}}}"#,
+                "linux.resources.memory.limit: ",
+            ),
+            (
+                br#"{"ociVersion":"1.2.0","mounts":[{"destination":"/a"},{"destination":1}]}"#,
+                "mounts[1].destination: ",
+            ),
         ] {
             let plain = serde_json::from_slice::<Spec>(text).unwrap_err().to_string();
             let lenient = super::read::<Spec>(text, Holds::Configuration)
                 .unwrap_err()
                 .to_string();
-            assert_eq!(lenient, plain);
+            assert_eq!(lenient, format!("{place}{plain}"));
         }
     }
 }

@@ -102,7 +102,7 @@ fn try_run(
     plan.prepare_time(spec.linux().as_ref().and_then(|l| l.time_offsets().as_ref()))?;
     plan.join()?;
     let tree = entry.as_ref().and_then(cgroup::Entry::tree);
-    let blank = blank_of(options, mapped, hooks.as_ref());
+    let blank = blank_of(options, &spec, mapped, hooks.as_ref());
     let new = flags(&plan, blank);
     match clone(new, true, tree).call("clone container init")? {
         Forked::Child(_child) => {
@@ -159,10 +159,22 @@ fn set_score(spec: &Spec, proc: BorrowedFd<'_>) -> Result<Vec<String>> {
     Ok(warning.transpose()?.into_iter().collect())
 }
 
-/// The blank mount namespace, where that will do: a user namespace's root may not enter it, and hooks are promised the
-/// host's paths.
-fn blank_of<'a>(options: &'a Options, mapped: bool, hooks: Option<&hooks::Plan>) -> Option<&'a BlankMounts> {
-    let will_do = !mapped && hooks.is_none() && !options.no_pivot;
+/// The blank mount namespace, where that will do: a user namespace's root may not enter it, hooks are promised the
+/// host's paths, and a folder of the host's that is the root is to go on hearing of the host's mounts, if the configuration
+/// asks for that.
+fn blank_of<'a>(
+    options: &'a Options,
+    spec: &Spec,
+    mapped: bool,
+    hooks: Option<&hooks::Plan>,
+) -> Option<&'a BlankMounts> {
+    let propagation = spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.rootfs_propagation().as_deref());
+    let hears = options.overlay.is_none()
+        && propagation.is_some_and(|name| ["shared", "rshared", "slave", "rslave"].contains(&name));
+    let will_do = !mapped && hooks.is_none() && !options.no_pivot && !hears;
     options.blank.as_ref().filter(|_| will_do)
 }
 
