@@ -10,7 +10,7 @@ use pintle_runtime::seal::Program;
 use crate::cdi::Cdi;
 use crate::classes::Rdt;
 use crate::config::Config;
-use crate::container::{Container, ContainerRecord};
+use crate::container::{Container, ContainerRecord, DefaultFilters};
 use crate::error::{Error, Kind, Result};
 use crate::events::Events;
 use crate::handlers::ProgramFeatures;
@@ -71,6 +71,8 @@ pub struct Core {
     pub layers: LayerCounter,
     /// Users and groups of the images in use.
     pub user_dbs: UserDbCache,
+    /// Compiled filters of the default seccomp profile.
+    pub default_filters: DefaultFilters,
     /// Plugins that have their say about containers.
     pub nri: Nri,
     /// URLs of exec, attach and port-forward.
@@ -131,6 +133,7 @@ impl Core {
             pod_records: RecordDir::open(&paths.pod_records())?,
             container_records: RecordDir::open(&paths.container_records())?,
             user_dbs: UserDbCache::default(),
+            default_filters: DefaultFilters::default(),
             nri: Nri::new(config.nri()),
             streaming: Streaming::bind(config.streaming())?,
             config,
@@ -161,9 +164,7 @@ impl Core {
 
     /// A sandbox's containers, also those in creation.
     pub fn containers_of(&self, pod: &str) -> Vec<Arc<Container>> {
-        let mut all = self.containers.all();
-        all.retain(|container| container.pod_id == pod);
-        all
+        self.containers.matching(|container| container.pod_id == pod)
     }
 
     /// The cgroup under which a pod's containers lie: the caller's, or one of our own for this pod.

@@ -26,6 +26,8 @@ pub(crate) enum Report {
         cgroup: String,
         /// `CLONE_NEW*` of the container's namespaces.
         namespaces: i32,
+        /// Whether the init is the first process of a pid namespace, with which all others in it end.
+        owns_pids: bool,
         /// `linux.resources.memory.limit`, in bytes.
         memory: Option<i64>,
     },

@@ -195,6 +195,26 @@ async fn an_exec_on_a_terminal_hangs_up_with_its_master() {
 }
 
 #[tokio::test]
+async fn a_long_output_arrives_whole_at_a_reader_who_is_slower_than_the_container() {
+    let mut pod = Pod::new().await;
+    run(&mut pod, "c", Bundle::new("read go; seq 1 1000000"), false).await;
+    let Client {
+        mut stdin, stdout, ..
+    } = attach(&pod.client, "c").await;
+    stdin.write_all(b"go\n").unwrap();
+    // he begins when most of what the monitor keeps for him waits there
+    while std::fs::metadata(pod.log_path("c")).unwrap().len() < 5_000_000 {
+        tokio::task::yield_now().await;
+    }
+    let text = read_all(stdout).await;
+    assert_eq!(text.len(), 6_888_896);
+    assert!((1..=1_000_000).eq(text.lines().map(|line| line.parse::<u32>().unwrap())));
+    assert_eq!(pod.exited("c").await.code, 0);
+    assert_eq!(pod.log("c").len(), 1_000_000);
+    pod.shut_down().await;
+}
+
+#[tokio::test]
 async fn a_flood_is_logged_whole_whoever_is_attached() {
     let mut pod = Pod::new().await;
     run(&mut pod, "c", Bundle::new("read go; seq 1 500000"), false).await;

@@ -63,6 +63,8 @@ pub struct Setup {
     pub pause_image: String,
     /// More lines for the end of `pintled`'s configuration.
     pub extra_config: String,
+    /// What `pintled` logs: its default, or more.
+    pub log_level: &'static str,
 }
 
 impl Setup {
@@ -78,6 +80,15 @@ impl Setup {
             cni: kind != Kind::Pintle,
             pause_image: String::new(),
             extra_config: String::new(),
+            log_level: "info,pintle_cri=debug",
+        }
+    }
+
+    /// As [`Setup::new`], but logging no more than at a user's, for whoever measures.
+    pub fn measured(kind: Kind) -> Setup {
+        Setup {
+            log_level: "info",
+            ..Setup::new(kind)
         }
     }
 }

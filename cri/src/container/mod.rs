@@ -24,6 +24,7 @@ pub(crate) use create::create_from;
 pub(crate) use image_volumes::container_of;
 pub(crate) use origin::FromCheckpoint;
 pub use record::{ContainerRecord, ExitRecord, unique_name};
+pub use seccomp::DefaultFilters;
 pub use start::start;
 pub use state::ContainerState;
 pub(crate) use stop::kill_by_cgroup;

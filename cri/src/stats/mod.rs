@@ -11,6 +11,7 @@ mod rate;
 mod spread;
 mod walk;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -109,7 +110,17 @@ pub fn pods(core: &Core, all: &[Arc<Pod>]) -> Result<Vec<proto::PodSandboxStats>
             .name("pintled-stats".to_owned())
             .spawn_scoped(scope, || networks(core, &ready))
             .io("start a thread for", Path::new("network statistics"))?;
-        let mut stats = spread::map(&ready, |pod| pod_stats(core, pod));
+        let mut of_pods: HashMap<String, Vec<Arc<Container>>> = HashMap::new();
+        for container in core.containers.all() {
+            of_pods
+                .entry(container.pod_id.clone())
+                .or_default()
+                .push(container);
+        }
+        let none = Vec::new();
+        let mut stats = spread::map(&ready, |pod| {
+            pod_stats(core, pod, of_pods.get(&pod.id).unwrap_or(&none))
+        });
         let networks = networks.join();
         let networks = networks.map_err(|_| Error::Panicked("reading network statistics"))??;
         stats
@@ -126,7 +137,7 @@ pub fn pods(core: &Core, all: &[Arc<Pod>]) -> Result<Vec<proto::PodSandboxStats>
 /// [`Error::WrongState`] unless it is ready.
 pub fn pod(core: &Core, pod: &Arc<Pod>) -> Result<proto::PodSandboxStats> {
     pod.must_be_ready()?;
-    let mut stats = pod_stats(core, pod);
+    let mut stats = pod_stats(core, pod, &core.containers_of(&pod.id));
     add_network(&mut stats, networks(core, &[pod])?.pop().flatten());
     Ok(stats)
 }
@@ -160,9 +171,9 @@ pub(crate) fn networks(core: &Core, pods: &[&Arc<Pod>]) -> Result<Vec<Option<Vec
 }
 
 /// All but the network.
-fn pod_stats(core: &Core, pod: &Arc<Pod>) -> proto::PodSandboxStats {
+fn pod_stats(core: &Core, pod: &Arc<Pod>, containers: &[Arc<Container>]) -> proto::PodSandboxStats {
     let record = pod.cell.get();
-    let containers = containers(core, &core.containers_of(&pod.id));
+    let containers = self::containers(core, containers);
     // A pod without containers may have no cgroup yet.
     let stats = pod_cgroup(&pod.id, &record.cgroup_parent)
         .and_then(|path| pod.group.stats(&core.kept, &path, Depth::Usage))

@@ -1,6 +1,7 @@
 //! Reading many things at once: the kernel makes up each figure when it is read, which is most of the time a list takes.
 
 use std::num::NonZero;
+use std::sync::OnceLock;
 use std::thread;
 
 /// Fewer than this are read by the caller alone.
@@ -11,12 +12,10 @@ const MOST_THREADS: usize = 4;
 
 /// What `read` makes of each, in order; of many, by several threads. Blocking.
 pub(super) fn map<T: Sync, R: Send>(all: &[T], read: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = thread::available_parallelism()
-        .map_or(1, NonZero::get)
-        .min(MOST_THREADS);
-    if all.len() < MANY || threads == 1 {
+    if all.len() < MANY || threads() == 1 {
         return all.iter().map(read).collect();
     }
+    let threads = threads();
     let (mine, others) = all.split_at(all.len().div_ceil(threads));
     let read = &read;
     thread::scope(|scope| {
@@ -40,6 +39,16 @@ pub(super) fn map<T: Sync, R: Send>(all: &[T], read: impl Fn(&T) -> R + Sync) ->
             }
         }
         answers
+    })
+}
+
+/// How many may read at once. Asked once: the answer costs a walk through the daemon's own cgroups.
+fn threads() -> usize {
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    *THREADS.get_or_init(|| {
+        thread::available_parallelism()
+            .map_or(1, NonZero::get)
+            .min(MOST_THREADS)
     })
 }
 

@@ -56,6 +56,15 @@ impl<T> Index<T> {
         self.read().values().cloned().collect()
     }
 
+    /// Those that `wanted` admits, in the order of their ids.
+    pub fn matching(&self, wanted: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
+        self.read()
+            .values()
+            .filter(|object| wanted(object))
+            .cloned()
+            .collect()
+    }
+
     /// The object whose id is, or begins with, `prefix`, among those that `visible` admits.
     pub fn find(&self, prefix: &str, visible: impl Fn(&T) -> bool) -> Lookup<T> {
         let map = self.read();

@@ -1,7 +1,7 @@
 //! Attach: a client at the streams of a container's first process.
 //!
-//! The monitor copies output into our pipes, and reads input from one. It does without a client that doesn't keep up,
-//! so the container never waits for one; closing our ends is all it takes to leave.
+//! The monitor copies output into our pipes, and reads input from one. A container waits for a client that doesn't keep
+//! up, but a few seconds at most, and then goes on without him; closing our ends is all it takes to leave.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! Brings all layers of an image into the store, side by side.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -9,8 +10,10 @@ use super::layer::LayerSource;
 use crate::error::{Error, Result};
 use crate::store::{Inner, Lease};
 
-/// Brings the layers here. When one fails the others are stopped and nothing stays.
-pub(crate) async fn bring_all(inner: &Arc<Inner>, sources: Vec<LayerSource>) -> Result<Vec<Lease>> {
+/// Brings the layers here, the largest first: begun last, it would be alone in the end. When one fails the others are
+/// stopped and nothing stays.
+pub(crate) async fn bring_all(inner: &Arc<Inner>, mut sources: Vec<LayerSource>) -> Result<Vec<Lease>> {
+    sources.sort_by_key(|source| Reverse(source.size()));
     let mut tasks = JoinSet::new();
     // Every piece of work holds a sender: when the receiver sees the end, nothing is being written any more.
     let (working, mut idle) = mpsc::channel::<()>(1);

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::chunks::{self, Message, NETWORK_CHUNKS, NetworkReader, PlainReader, PlainSender};
 use super::decompress::Compression;
+use super::network::{self, NetworkReader, NetworkSender};
+use super::plain::{self, Gone, PlainReader, PlainSender};
 use crate::crash;
 use crate::digest::Digest;
 use crate::error::{Error, IoContext as _, Result};
@@ -22,7 +23,7 @@ use crate::store::{Inner, LayerRecord, Lease, TempDir};
 use crate::unpack::{self, LayerError, Recorder, Unpacked};
 
 /// The size of what is read of a file at once.
-const FILE_CHUNK: usize = 256 << 10;
+const FILE_CHUNK: usize = 64 << 10;
 
 /// Where a layer comes from.
 pub(crate) enum Origin {
@@ -75,6 +76,13 @@ impl LayerSource {
         ))
     }
 
+    /// Bytes to move.
+    pub(super) fn size(&self) -> u64 {
+        match &self.origin {
+            Origin::Registry { size, .. } | Origin::File { size, .. } => *size,
+        }
+    }
+
     fn enter(&self, step: Step) {
         if let Some(progress) = &self.progress {
             progress.enter(step);
@@ -82,7 +90,7 @@ impl LayerSource {
     }
 
     async fn fetch(&self, inner: &Arc<Inner>, working: mpsc::Sender<()>) -> Result<(TempDir, Unpacked)> {
-        let (sender, receiver) = mpsc::channel(NETWORK_CHUNKS);
+        let (sender, reader) = network::channel();
         let job = Job {
             digest: self.digest,
             diff_id: self.diff_id,
@@ -90,7 +98,7 @@ impl LayerSource {
             inner: Arc::clone(inner),
         };
         // The sender goes with the result: dropped with it, it is dropped after the folder.
-        let worker = tokio::task::spawn_blocking(move || (job.run(receiver), working));
+        let worker = tokio::task::spawn_blocking(move || (job.run(reader), working));
         let sent = self.transfer(sender).await;
         let ended = worker.await;
         let (unpacked, _working) = ended.map_err(|_| Error::Worker {
@@ -104,7 +112,7 @@ impl LayerSource {
     }
 
     /// Network or file to channel. A closed channel is no error here: the worker says why.
-    async fn transfer(&self, sender: mpsc::Sender<Message>) -> Result<()> {
+    async fn transfer(&self, mut sender: NetworkSender) -> Result<()> {
         let (session, digest, size, urls) = match &self.origin {
             Origin::Registry {
                 session,
@@ -116,7 +124,7 @@ impl LayerSource {
                 let (file, begin, size) = (Arc::clone(file), *begin, *size);
                 let progress = self.progress.clone();
                 let work = tokio::task::spawn_blocking(move || {
-                    send_file(&file, begin, size, progress.as_deref(), &sender)
+                    send_file(&file, begin, size, progress.as_deref(), sender)
                 });
                 return work.await.map_err(|_| Error::Worker {
                     what: "reading a layer",
@@ -124,15 +132,15 @@ impl LayerSource {
             }
         };
         let mut blob = BlobReader::new(Arc::clone(session), *digest, *size, urls);
-        while let Some(chunk) = blob.next(|| sender.capacity() == NETWORK_CHUNKS).await? {
+        while let Some(chunk) = blob.next(|| sender.is_waited_for()).await? {
             if let Some(progress) = &self.progress {
                 progress.moved(chunk.len() as u64);
             }
-            if sender.send(Message::Data(chunk)).await.is_err() {
+            if sender.send(&chunk).await.is_err() {
                 return Ok(());
             }
         }
-        let _ = sender.send(Message::End).await;
+        let _ = sender.end().await;
         Ok(())
     }
 }
@@ -143,25 +151,25 @@ fn send_file(
     mut at: u64,
     size: u64,
     progress: Option<&LayerProgress>,
-    sender: &mpsc::Sender<Message>,
+    mut sender: NetworkSender,
 ) -> Result<()> {
     let end = at.saturating_add(size);
+    let mut buffer = vec![0; FILE_CHUNK];
     while at < end {
         let length = usize::try_from(end - at).unwrap_or(FILE_CHUNK).min(FILE_CHUNK);
-        let mut chunk = vec![0; length];
-        file.read_exact_at(&mut chunk, at)
-            .map_err(|error| Error::BadArchive {
-                reason: format!("a layer can't be read: {error}"),
-            })?;
+        let chunk = &mut buffer[..length];
+        file.read_exact_at(chunk, at).map_err(|error| Error::BadArchive {
+            reason: format!("a layer can't be read: {error}"),
+        })?;
         at += length as u64;
         if let Some(progress) = progress {
             progress.moved(length as u64);
         }
-        if sender.blocking_send(Message::Data(chunk.into())).is_err() {
+        if sender.blocking_send(chunk).is_err() {
             return Ok(());
         }
     }
-    let _ = sender.blocking_send(Message::End);
+    let _ = sender.blocking_end();
     Ok(())
 }
 
@@ -174,13 +182,12 @@ struct Job {
 }
 
 impl Job {
-    fn run(self, receiver: mpsc::Receiver<Message>) -> Result<(TempDir, Unpacked)> {
+    fn run(self, network: NetworkReader) -> Result<(TempDir, Unpacked)> {
         let folder = self.inner.temp.make()?;
         let root = File::open(folder.path()).at("open", folder.path())?;
         let frame = folder.frame();
         let recorder = Recorder::create(&frame).at("create", &frame)?;
-        let (sender, reader) = chunks::plain();
-        let network = NetworkReader::new(receiver);
+        let (sender, reader) = plain::channel();
         crash::point("layer-begun");
         let (compressed, plain) = std::thread::scope(|scope| {
             let decompressor = scope.spawn(|| decompress(network, sender));
@@ -238,7 +245,7 @@ fn decompress(mut network: NetworkReader, sender: PlainSender) -> Compressed {
 
 fn decompress_to(network: &mut NetworkReader, sender: PlainSender) -> Result<(), LayerError> {
     let start = network.start();
-    let compression = Compression::of(start.as_deref().unwrap_or_default())?;
+    let compression = Compression::of(start.unwrap_or_default())?;
     let broken = |error: std::io::Error| LayerError::Compression {
         algorithm: compression.name(),
         reason: error.to_string(),
@@ -246,7 +253,7 @@ fn decompress_to(network: &mut NetworkReader, sender: PlainSender) -> Result<(),
     let mut reader = compression.reader(network).map_err(broken)?;
     match sender.send_all(&mut reader) {
         // The unpacker has stopped, and says why itself.
-        Err(chunks::Gone) => Ok(()),
+        Err(Gone) => Ok(()),
         Ok(result) => result.map_err(broken),
     }
 }

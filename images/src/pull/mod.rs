@@ -1,10 +1,11 @@
 //! Pulls an image: resolve → manifest → configuration → all layers side by side → commit.
 
 mod bring;
-mod chunks;
 mod decompress;
 mod described;
 mod layer;
+mod network;
+mod plain;
 #[cfg(test)]
 mod tests;
 

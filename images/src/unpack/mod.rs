@@ -37,7 +37,7 @@ use tap::{PaxRecords, TapControl};
 const DISK_BLOCK: u64 = 4096;
 /// The most folders without an entry that are remembered.
 const MAX_IMPLICIT: usize = 4096;
-const BUFFER: usize = 128 << 10;
+const BUFFER: usize = 64 << 10;
 /// The most entries of a layer: more would exhaust the inodes of most disks.
 const MAX_ENTRIES: u64 = 8 << 20;
 

@@ -8,6 +8,7 @@ mod hosts;
 mod lies;
 mod life;
 mod node;
+mod powercut;
 mod pull;
 mod push;
 mod ranges;

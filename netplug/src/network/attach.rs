@@ -114,7 +114,7 @@ impl Network {
             gateways: record.gateways.clone(),
             mac: format_mac(&record.mac),
             host_interface: record.host_interface.clone(),
-            host_mac: format_mac(&host_mac(record)),
+            host_mac: format_mac(&bridge.mac),
             mtu: bridge.mtu,
         })
     }
@@ -135,7 +135,9 @@ impl Network {
             name,
             master: bridge.index,
             mtu: bridge.mtu,
-            mac: host_mac(record),
+            // For every address of a port the bridge has an entry, and goes through its ports to make it and through
+            // its entries for each port that comes. Its own it has already; nobody ever asks for a port's.
+            mac: bridge.mac,
             peer_name: &record.ifname,
             peer_netns: std::os::fd::AsFd::as_fd(netns),
             peer_mac: record.mac,
@@ -274,13 +276,6 @@ pub(super) fn host_interface(id: &str, ifname: &str) -> String {
     let hash = hash(id.bytes().chain([0]).chain(ifname.bytes()));
     // FNV's upper bits mix worse than its lower ones: fold.
     format!("veth{:011x}", (hash ^ hash >> 44) & 0xFFF_FFFF_FFFF)
-}
-
-/// The hardware address of the host's end. Said, so that it needn't be asked for.
-fn host_mac(record: &Record) -> [u8; 6] {
-    let [a, b, c, d, e, f, ..] = hash(record.host_interface.bytes()).to_le_bytes();
-    // Unicast, locally administered.
-    [a & 0xfc | 2, b, c, d, e, f]
 }
 
 fn mac_of(allocations: &[Allocation]) -> [u8; 6] {

@@ -106,7 +106,9 @@ impl Network {
             if !host.nft.is_whole()? {
                 *self.0.bridge.lock().unwrap_or_else(PoisonError::into_inner) = None;
             }
-            self.bridge(host).map(drop)
+            self.bridge(host)?;
+            // Those who say it may come later than we.
+            host.nft.let_forward(&self.interfaces())
         })
     }
 

@@ -27,6 +27,7 @@ const OUTSIDE: [IpAddr; 2] = [
 pub(super) struct Bridge {
     pub(super) index: u32,
     pub(super) mtu: u32,
+    pub(super) mac: [u8; 6],
 }
 
 impl Network {
@@ -53,9 +54,9 @@ impl Network {
             .map(|span| span.subnet)
             .collect();
         inside.extend(&self.0.config.masquerade_except);
-        let mut interfaces = vec![name.clone()];
-        interfaces.extend(self.0.config.vlan.map(|vlan| format!("{name}.{vlan}")));
+        let interfaces = self.interfaces();
         self.set_up_table(host, &inside, &interfaces)?;
+        host.nft.let_forward(&interfaces)?;
         *self.0.bridge.lock().unwrap_or_else(PoisonError::into_inner) = Some(bridge);
         Ok(bridge)
     }
@@ -91,6 +92,7 @@ impl Network {
         Ok(Bridge {
             index: link.index,
             mtu: config.mtu.unwrap_or(link.mtu),
+            mac: link.mac.as_slice().try_into().unwrap_or_default(),
         })
     }
 
@@ -111,11 +113,9 @@ impl Network {
             .route
             .link(name)?
             .ok_or_else(|| Error::NoInterface { name: name.into() })?;
-        // Setting the address that it has makes it keep it: a bridge otherwise takes that of one of its ports, and
-        // pods would lose their gateway's hardware address as others come and go.
         host.route
-            .run(&[link::set_mac(Target::Index(link.index), &link.mac)])?;
-        self.checked(link)
+            .run(&[link::keep(Target::Index(link.index), &link.mac, mtu)])?;
+        self.checked(Link { mtu, ..link })
     }
 
     fn checked(&self, link: Link) -> Result<Link> {

@@ -18,6 +18,13 @@ impl Network {
         format!("{:08x}", hash(folder.iter().copied()) >> 32)
     }
 
+    /// The interfaces behind which the pods are, seen from the host.
+    pub(super) fn interfaces(&self) -> Vec<String> {
+        let name = &self.0.config.bridge;
+        let vlan = self.0.config.vlan.map(|vlan| format!("{name}.{vlan}"));
+        std::iter::once(name.clone()).chain(vlan).collect()
+    }
+
     /// The element that says that this network's elements are all there.
     pub(super) fn mark(&self) -> Entry {
         elements::network(&self.label())

@@ -23,6 +23,7 @@ const CMP_EQ: u32 = 0;
 /// What a rule does with a packet in the end.
 #[derive(Clone, Copy)]
 pub(crate) enum Verdict {
+    Accept,
     Drop,
     Goto(&'static str),
 }
@@ -32,6 +33,7 @@ pub(crate) enum Verdict {
 pub(crate) enum Meta {
     Mark = 3,
     IncomingName = 6,
+    OutgoingName = 7,
     Family = 15,
     Protocol = 16,
 }
@@ -170,13 +172,22 @@ impl Program {
         self.push("masq", |_| {})
     }
 
+    /// Counts packets and bytes.
+    pub(crate) fn counter(self) -> Self {
+        self.push("counter", |_| {})
+    }
+
     /// Ends the rule.
     pub(crate) fn verdict(self, verdict: Verdict) -> Self {
         const NF_DROP: u32 = 0;
+        const NF_ACCEPT: u32 = 1;
         const NFT_GOTO: u32 = -4_i32 as u32;
         self.push("immediate", |data| {
             data.be32(1, VERDICT_REGISTER).nested(2, |inner| {
                 inner.nested(DATA_VERDICT, |parts| match verdict {
+                    Verdict::Accept => {
+                        parts.be32(VERDICT_CODE, NF_ACCEPT);
+                    }
                     Verdict::Drop => {
                         parts.be32(VERDICT_CODE, NF_DROP);
                     }

@@ -196,11 +196,12 @@ pub(crate) fn rules() -> Vec<(&'static str, Program)> {
             rules.push((chain, port_map(map, with_address, chain == "marked")));
         }
     }
+    // Every packet comes by: what fails for nearly all stands first, the set last.
     let guard = |field| {
-        from_bridge()
-            .family(NFPROTO_IPV4)
-            .load(field, R0)
+        v4(field)
             .equals_loopback()
+            .meta(Meta::IncomingName, R0)
+            .within(Set::Bridges, R0)
             .verdict(Verdict::Drop)
     };
     rules.push(("guard", guard(Field::DestinationV4)));

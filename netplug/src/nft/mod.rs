@@ -3,6 +3,7 @@
 mod conntrack;
 pub(crate) mod elements;
 mod expr;
+mod forward;
 mod inside;
 mod layout;
 mod object;
@@ -241,14 +242,17 @@ fn tagged_rules() -> Vec<(&'static str, expr::Program, Vec<u8>)> {
             fingerprint = (fingerprint ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
         }
     }
-    let tag = |number: usize| {
-        let text = format!("{:08x}.{number}\0", fingerprint >> 32);
-        let mut tag = vec![0, u8::try_from(text.len()).unwrap_or(u8::MAX)];
-        tag.extend_from_slice(text.as_bytes());
-        tag
-    };
+    let tag = |number: usize| comment(&format!("{:08x}.{number}", fingerprint >> 32));
     let number = |(number, (chain, program))| (chain, program, tag(number));
     layout::rules().into_iter().enumerate().map(number).collect()
+}
+
+/// A rule's comment, as nft and iptables write it.
+fn comment(text: &str) -> Vec<u8> {
+    let mut tag = vec![0, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
+    tag.extend_from_slice(text.as_bytes());
+    tag.push(0);
+    tag
 }
 
 fn parse_element(attributes: &[u8]) -> Option<Element> {

@@ -16,6 +16,7 @@ const NFPROTO_INET: u8 = 1;
 const NEWTABLE: u16 = SUBSYSTEM;
 const DELTABLE: u16 = SUBSYSTEM | 2;
 const NEWCHAIN: u16 = SUBSYSTEM | 3;
+const GETCHAIN: u16 = SUBSYSTEM | 4;
 const NEWRULE: u16 = SUBSYSTEM | 6;
 const GETRULE: u16 = SUBSYSTEM | 7;
 const DELRULE: u16 = SUBSYSTEM | 8;
@@ -26,6 +27,7 @@ const DELSETELEM: u16 = SUBSYSTEM | 14;
 
 /// Attribute numbers that reading needs too.
 pub(super) const RULE_USERDATA: u16 = 7;
+pub(super) const CHAIN_POLICY: u16 = 5;
 pub(super) const LIST_ELEM: u16 = 1;
 pub(super) const ELEM_LIST_ELEMENTS: u16 = 3;
 pub(super) const ELEM_KEY: u16 = 1;
@@ -148,6 +150,44 @@ pub(super) fn add_rule(chain: &str, program: Program, tag: &[u8]) -> Request {
         NLM_F_CREATE | NLM_F_APPEND,
         body,
         format!("add a rule to nf_tables chain {chain}"),
+    )
+}
+
+/// A chain that isn't ours.
+#[derive(Clone, Copy)]
+pub(super) struct Foreign {
+    /// `NFPROTO_*`.
+    pub(super) family: u8,
+    pub(super) table: &'static str,
+    pub(super) chain: &'static str,
+}
+
+/// Asks for somebody else's chain; `ENOENT` if there is none.
+pub(super) fn get_chain(of: Foreign) -> Request {
+    let mut body = header(of.family, 0);
+    body.string(1, of.table).string(3, of.chain);
+    object(GETCHAIN, 0, body, format!("look up chain {}", of.chain))
+}
+
+/// Lists the rules of somebody else's chain.
+pub(super) fn list_chain(of: Foreign) -> Request {
+    let mut body = header(of.family, 0);
+    body.string(1, of.table).string(2, of.chain);
+    object(GETRULE, 0, body, format!("list the rules of chain {}", of.chain))
+}
+
+/// Appends a rule to somebody else's chain.
+pub(super) fn append(of: Foreign, program: Program, tag: &[u8]) -> Request {
+    const EXPRESSIONS: u16 = 4;
+    let mut body = header(of.family, 0);
+    body.string(1, of.table).string(2, of.chain);
+    body.bytes(EXPRESSIONS | 1 << 15, &program.into_bytes())
+        .bytes(RULE_USERDATA, tag);
+    object(
+        NEWRULE,
+        NLM_F_CREATE | NLM_F_APPEND,
+        body,
+        format!("add a rule to chain {}", of.chain),
     )
 }
 

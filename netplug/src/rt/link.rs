@@ -130,15 +130,18 @@ pub(crate) fn set_up(target: Target<'_>) -> Request {
     )
 }
 
-/// Gives a link its hardware address.
-pub(crate) fn set_mac(target: Target<'_>, mac: &[u8]) -> Request {
+/// Has a bridge keep its hardware address and MTU. What was never set follows the ports: the address would change under
+/// the pods whose gateway it is, and for the MTU the kernel asks all ports whenever one comes or goes.
+pub(crate) fn keep(target: Target<'_>, mac: &[u8], mtu: u32) -> Request {
     let mut message = message(target);
-    message.attributes.push(LinkAttribute::Address(mac.to_vec()));
+    message
+        .attributes
+        .extend([LinkAttribute::Address(mac.to_vec()), LinkAttribute::Mtu(mtu)]);
     request(
         libc::RTM_SETLINK,
         0,
         &message,
-        format!("set the hardware address of {target}"),
+        format!("set hardware address and MTU {mtu} of {target}"),
     )
 }
 

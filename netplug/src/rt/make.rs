@@ -25,7 +25,8 @@ pub(crate) struct VethPair<'a> {
     pub(crate) peer_mac: [u8; 6],
 }
 
-/// Creates a bridge, down. With `vlan`, ports are separated by VLAN.
+/// Creates a bridge, down, whose MTU is one off: it is yet to be [set](super::link::keep), and what is set to the value
+/// that it has isn't. With `vlan`, ports are separated by VLAN.
 pub(crate) fn create_bridge(name: &str, mtu: u32, vlan: bool) -> Request {
     let mut message = message(Target::Name(name));
     // A forwarding delay of zero and no spanning tree: a pod's first packet must not wait.
@@ -35,7 +36,7 @@ pub(crate) fn create_bridge(name: &str, mtu: u32, vlan: bool) -> Request {
     if vlan {
         data.push(InfoBridge::VlanFiltering(true));
     }
-    message.attributes.push(LinkAttribute::Mtu(mtu));
+    message.attributes.push(LinkAttribute::Mtu(mtu ^ 1));
     message.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Bridge),
         LinkInfo::Data(InfoData::Bridge(data)),

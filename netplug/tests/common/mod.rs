@@ -38,6 +38,11 @@ impl Ns {
         ns
     }
 
+    /// One that somebody else has made.
+    pub fn open(path: &std::path::Path) -> Ns {
+        Ns(File::open(path).expect("namespace"))
+    }
+
     /// A path by which this process can open it.
     pub fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()

@@ -208,6 +208,11 @@ impl Handle {
         &self.path
     }
 
+    /// Resumes it if it is frozen: a killed process may not end before.
+    pub(crate) fn thaw(&self) {
+        remove::thaw(manager(), &self.path);
+    }
+
     /// Kills every process in the group and below, also frozen ones. Returns when all have been signalled.
     pub fn kill_all(&self) -> Result<()> {
         remove::kill_all(manager(), &self.path)

@@ -71,6 +71,7 @@ fn keep(options: &Options, restore: &Restore, stdio: [OwnedFd; 3], channel: &Cha
     channel.report(&Report::Begun {
         cgroup: basis.cgroup.name().to_string_lossy().into_owned(),
         namespaces: basis.plan.all(),
+        owns_pids: basis.plan.is_new(LinuxNamespaceType::Pid),
         memory: None,
     })?;
     let keeper = Keeper {

@@ -148,6 +148,7 @@ impl Making {
             oom_watch: parts.cgroup.oom_watch(),
             cgroup: parts.cgroup,
             namespaces: self.progress.namespaces,
+            owns_pids: self.progress.owns_pids,
             terminal_newlines: self.terminal_newlines,
             warnings: self.progress.warnings,
             foreign: self.foreign,

@@ -153,6 +153,9 @@ pub struct Prepared {
     pub oom_watch: cgroup::OomWatch,
     /// `CLONE_NEW*` of the namespaces that an exec has to join.
     pub namespaces: i32,
+    /// Whether its init is the first process of a pid namespace: the kernel ends all others in it with that one, and
+    /// before that is waited for.
+    pub owns_pids: bool,
     /// As [`Options::terminal_newlines`].
     pub terminal_newlines: bool,
     /// What could not be done but may be done without, for the log.

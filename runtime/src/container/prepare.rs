@@ -135,6 +135,7 @@ fn exec_outcome(received: Option<(Report, Vec<OwnedFd>)>) -> Result<()> {
 pub(super) struct Progress {
     cgroup: Option<cgroup::Handle>,
     pub(super) namespaces: i32,
+    pub(super) owns_pids: bool,
     /// `linux.resources.memory.limit`
     memory: Option<i64>,
     pub(super) init: Option<Pid>,
@@ -174,10 +175,12 @@ impl Progress {
             Report::Begun {
                 cgroup,
                 namespaces,
+                owns_pids,
                 memory,
             } => {
                 self.cgroup = Some(cgroup::Handle::new(&cgroup)?);
                 self.namespaces = namespaces;
+                self.owns_pids = owns_pids;
                 self.memory = memory;
             }
             Report::Hooks {} => {

@@ -184,6 +184,7 @@ fn report_begun(
     channel.report(&Report::Begun {
         cgroup: cgroup.name().to_string_lossy().into_owned(),
         namespaces: plan.all(),
+        owns_pids: plan.is_new(LinuxNamespaceType::Pid),
         memory: resources.memory().as_ref().and_then(LinuxMemory::limit),
     })
 }

@@ -41,6 +41,7 @@ fn try_run(foreign: &Foreign, options: &Options, stdio: [OwnedFd; 3], channel: &
     channel.report(&Report::Begun {
         cgroup: foreign.runtime.cgroup.clone(),
         namespaces: 0,
+        owns_pids: false,
         memory: None,
     })?;
     if let Some(overlay) = &options.overlay {

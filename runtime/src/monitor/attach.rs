@@ -1,7 +1,7 @@
 //! Attaching to a container, and passing its output on.
 //!
-//! Output goes into the log first and then to each attachment ([`Attachment::offer`], as it is read). A reader who
-//! doesn't keep up costs memory up to a bound, and then the attachment; never time.
+//! What is read from a container goes to each attachment ([`Attachment::offer`]) and into the log. A reader who doesn't
+//! keep up costs memory up to a bound, then a bounded time (`hold.rs`), and then the attachment.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -22,7 +22,7 @@ use crate::protocol::{ErrorKind, RemoteError, Reply};
 const MOST_ATTACHMENTS: usize = 64;
 
 /// Both outputs.
-const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+pub(super) const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 
 impl<B: Backend> Monitor<B> {
     /// Takes on an attachment; `wanted` says for which streams a descriptor has come.
@@ -172,6 +172,7 @@ impl<B: Backend> Monitor<B> {
             self.drop_streams(id, number);
         }
         self.forget_if_empty(id, number);
+        self.hold_or_release(id);
     }
 
     /// An output of the container has ended, and what waits is the last of it.
@@ -186,7 +187,7 @@ impl<B: Backend> Monitor<B> {
     }
 
     /// Closes all ends of an attachment.
-    fn drop_streams(&mut self, id: &str, number: u64) {
+    pub(super) fn drop_streams(&mut self, id: &str, number: u64) {
         let Some(attachment) = self
             .containers
             .get_mut(id)

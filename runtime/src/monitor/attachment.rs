@@ -6,8 +6,14 @@ use super::outbox::Outbox;
 use super::poller::Token;
 use crate::log::Stream;
 
-/// Bytes that may wait for an attachment's reader beside what its pipe or socket holds; with more it is closed.
-const MOST_WAITING: usize = 1024 * 1024;
+/// With so many bytes waiting for a reader, beside what its pipe or socket holds, nothing more is read from the container.
+const ENOUGH: usize = 1024 * 1024;
+
+/// With so few the container goes on.
+const FEW: usize = 256 * 1024;
+
+/// With more an attachment is closed. Only a container that has ended, and is never held, can leave so much behind.
+const MOST: usize = 2 * 1024 * 1024;
 
 /// Where input for the container comes from.
 #[derive(Debug)]
@@ -95,7 +101,16 @@ impl Attachment {
         [&self.stdout, &self.stderr]
             .into_iter()
             .flatten()
-            .any(|sink| sink.outbox.waiting() > MOST_WAITING)
+            .any(|sink| sink.outbox.waiting() > MOST)
+    }
+
+    /// Whether a stream's reader is to catch up before more of it is read; `is_held` says that it is waited for
+    /// already.
+    pub(crate) fn lags(&mut self, stream: Stream, is_held: bool) -> bool {
+        let bound = if is_held { FEW } else { ENOUGH };
+        self.sink(stream)
+            .as_ref()
+            .is_some_and(|sink| sink.outbox.waiting() > bound)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -101,7 +101,7 @@ pub(crate) trait Backend {
     /// Sends the init a signal, without a chance of hitting another process.
     fn signal(&mut self, container: &Self::Container, signal: i32) -> Result<()>;
 
-    /// Sends every process of the container's cgroup a signal.
+    /// Sends every process of the container a signal.
     fn signal_all(&mut self, container: &Self::Container, signal: i32) -> Result<()>;
 
     /// Whether the kernel has killed a process of the container for lack of memory, whose init has ended.

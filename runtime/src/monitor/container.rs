@@ -32,6 +32,8 @@ const READS: usize = 8;
 pub(crate) struct Source {
     pub(crate) output: Output,
     pub(crate) token: Token,
+    /// Not read since then, for an attachment's reader has to catch up.
+    pub(crate) held_since: Option<Instant>,
 }
 
 /// The one read buffer and the one batch of records that serve all containers.
@@ -238,6 +240,11 @@ impl<C> Container<C> {
     /// Whether the end of an attachment's input is the end of the container's.
     pub(crate) fn closes_stdin(&self) -> bool {
         self.stdin_once && !self.terminal
+    }
+
+    /// Whether it has ended, and only what it left behind is read.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.deadline.is_some()
     }
 
     /// When draining has to be looked at again.

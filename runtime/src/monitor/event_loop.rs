@@ -290,7 +290,11 @@ impl<B: Backend> Monitor<B> {
     ) -> Result<super::container::Source> {
         let token = self.poller.add(&output, Interest::EPOLLIN)?;
         self.sources.insert(token, Source::Output(id.to_owned(), stream));
-        Ok(super::container::Source { output, token })
+        Ok(super::container::Source {
+            output,
+            token,
+            held_since: None,
+        })
     }
 
     /// Closes an output.
@@ -320,6 +324,7 @@ impl<B: Backend> Monitor<B> {
             .chain(shutdown)
             .chain(self.lonely_deadline())
             .chain(self.idle_deadline())
+            .chain(self.hold_deadline())
             .min()
     }
 
@@ -343,6 +348,9 @@ impl<B: Backend> Monitor<B> {
             .collect();
         for id in drained {
             self.finish_if_drained(&id, true);
+        }
+        if due(self.hold_deadline()) {
+            self.end_holds(now);
         }
         if due(self.idle_deadline()) {
             self.scratch.release();

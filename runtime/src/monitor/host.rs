@@ -120,7 +120,7 @@ impl Backend for Host {
 
     fn signal_all(&mut self, container: &Self::Container, signal: i32) -> Result<()> {
         if signal == nix::libc::SIGKILL {
-            return container.cgroup.kill_all();
+            return kill_all(container);
         }
         let signal = if signal == 0 {
             None
@@ -176,6 +176,20 @@ impl Backend for Host {
             }
         }
     }
+}
+
+/// Kills all processes of a container. Where they are those of one pid namespace, the kernel knows them better than any
+/// list in ten hierarchies.
+fn kill_all(container: &container::Prepared) -> Result<()> {
+    if !container.owns_pids {
+        return container.cgroup.kill_all();
+    }
+    match sys::process::pidfd_kill(container.pidfd.as_fd(), nix::libc::SIGKILL) {
+        Err(Errno::ESRCH) => return Ok(()), // and so have all others
+        other => other.call("pidfd_send_signal")?,
+    }
+    container.cgroup.thaw();
+    Ok(())
 }
 
 /// A container in the making.

@@ -23,6 +23,7 @@ mod event_loop;
 pub(crate) mod exec;
 mod execs;
 mod exits;
+mod hold;
 mod host;
 mod input;
 mod lives;

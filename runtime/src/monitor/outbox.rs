@@ -13,6 +13,8 @@ use crate::error::Result;
 pub(crate) struct Outbox {
     fd: OwnedFd,
     waiting: Vec<u8>,
+    /// How much of `waiting` was taken already: moving the rest up each time would cost more than the writing.
+    taken: usize,
 }
 
 impl Outbox {
@@ -22,6 +24,7 @@ impl Outbox {
         Ok(Self {
             fd,
             waiting: Vec::new(),
+            taken: 0,
         })
     }
 
@@ -30,14 +33,14 @@ impl Outbox {
     /// # Errors
     /// Nobody reads any more.
     pub(crate) fn push(&mut self, data: &[u8]) -> std::result::Result<(), Errno> {
-        if !self.waiting.is_empty() {
+        if self.waiting() > 0 {
             self.flush()?;
         }
-        let sent = if self.waiting.is_empty() {
-            self.write(data)?
-        } else {
-            0
-        };
+        let sent = if self.waiting() == 0 { self.write(data)? } else { 0 };
+        if sent < data.len() && self.taken > self.waiting() {
+            self.waiting.drain(..self.taken);
+            self.taken = 0;
+        }
         self.waiting.extend_from_slice(&data[sent..]);
         Ok(())
     }
@@ -47,18 +50,17 @@ impl Outbox {
     /// # Errors
     /// Nobody reads any more.
     pub(crate) fn flush(&mut self) -> std::result::Result<(), Errno> {
-        let sent = self.write(&self.waiting)?;
-        if sent == self.waiting.len() {
+        self.taken += self.write(&self.waiting[self.taken..])?;
+        if self.waiting() == 0 {
             self.waiting = Vec::new();
-        } else {
-            self.waiting.drain(..sent);
+            self.taken = 0;
         }
         Ok(())
     }
 
     /// Bytes that are kept.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() - self.taken
     }
 
     fn write(&self, data: &[u8]) -> std::result::Result<usize, Errno> {

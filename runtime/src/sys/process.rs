@@ -128,13 +128,13 @@ pub(crate) fn setns(fd: BorrowedFd<'_>, namespaces: i32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Waits for this child to end.
 /// The `CLONE_NEW*` flag of a namespace that a descriptor refers to (ioctl_nsfs(2), NS_GET_NSTYPE).
 pub(crate) fn namespace_kind(fd: BorrowedFd<'_>) -> Result<i32, Errno> {
     // SAFETY: takes no argument
     Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), libc::NS_GET_NSTYPE) })
 }
 
+/// Waits for this child to end.
 pub(crate) fn wait(pid: Pid) -> Result<WaitStatus, Errno> {
     retry(|| waitpid(pid, None))
 }

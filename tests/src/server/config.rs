@@ -86,7 +86,7 @@ fn pintle(slot: &Slot, setup: &Setup) -> String {
         "root = \"{root}/daemon\"\n\
          state = \"{state}\"\n\
          socket = \"{socket}\"\n\
-         log_level = \"info,pintle_cri=debug\"\n\
+         log_level = \"{log_level}\"\n\
          cgroup_driver = \"{driver}\"\n\
          [network]\n\
          bridge = \"{bridge}\"\n\
@@ -104,6 +104,7 @@ fn pintle(slot: &Slot, setup: &Setup) -> String {
         driver = Driver::from_env().name(),
         bridge = slot.bridge(),
         subnet = slot.subnet(),
+        log_level = setup.log_level,
         extra = setup.extra_config,
     )
 }

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, dead_code, reason = "helpers are shared as they are needed")]
 
 pub mod build;
+pub mod disk;
 pub mod docker;
 pub mod http;
 pub mod registry;

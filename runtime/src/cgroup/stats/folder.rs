@@ -124,7 +124,8 @@ fn open_file(folder: &Path, name: &str) -> nix::Result<OwnedFd> {
     open(&folder.join(name), flags, Mode::empty())
 }
 
-/// Reads a file from its beginning; the kernel makes its content anew for that.
+/// Reads a file from its beginning; the kernel makes its content anew for that, as one record of a seq_file: what doesn't
+/// fill the buffer is all.
 fn fill(file: &OwnedFd, text: &mut Vec<u8>) -> nix::Result<()> {
     text.clear();
     while text.len() < LONGEST {
@@ -139,7 +140,7 @@ fn fill(file: &OwnedFd, text: &mut Vec<u8>) -> nix::Result<()> {
             other => other.inspect_err(|_| text.clear())?,
         };
         text.truncate(filled + got);
-        if got == 0 {
+        if got < CHUNK {
             break;
         }
     }

@@ -95,7 +95,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
 
 async fn run(options: &Options) -> Result<String> {
     // The registry that serves all; its daemon does nothing.
-    let host = World::new(Setup::new(Kind::Pintle)).await?;
+    let host = World::new(Setup::measured(Kind::Pintle)).await?;
     let content = load::from_host(options.mb << 20)?;
     let (rows, about) = push_all(&host, &content)?;
     let mut text = head(&about);
@@ -106,7 +106,7 @@ async fn run(options: &Options) -> Result<String> {
         let mut took = vec![Vec::new(); kinds.len()];
         for round in 0..options.rounds {
             for (number, kind) in kinds.iter().enumerate() {
-                let mut world = World::new(Setup::new(*kind)).await?;
+                let mut world = World::new(Setup::measured(*kind)).await?;
                 let one = measure(&world, row).await;
                 let one = one.with_context(|| format!("{} by {}", row.name, kind.name()))?;
                 eprintln!("{} {} {round}: {one:?}", row.name, kind.name());

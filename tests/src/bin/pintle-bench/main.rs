@@ -95,7 +95,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
 async fn targets(kinds: &[Kind]) -> Result<Vec<Target>> {
     let mut targets = Vec::new();
     for kind in kinds {
-        let plain = Setup::new(*kind);
+        let plain = Setup::measured(*kind);
         targets.push(Target::new(kind.name(), World::new(plain.clone()).await?).await?);
         if *kind == Kind::Pintle {
             let with_cni = Setup { cni: true, ..plain };

@@ -13,7 +13,7 @@ const ROWS: [&str; 4] = [RUN_HOST, RUN_NET, START, UP];
 
 /// Measures, and tells medians in milliseconds with their ratio.
 pub(crate) async fn compare(rounds: usize) -> Result<String> {
-    let on = Setup::new(Kind::Pintle);
+    let on = Setup::measured(Kind::Pintle);
     let off = Setup {
         // The harness's configuration ends with this section.
         extra_config: "disable = true".to_owned(),
