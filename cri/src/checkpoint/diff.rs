@@ -41,6 +41,7 @@ pub(super) fn write(
         links: HashMap::new(),
         deleted: Vec::new(),
     };
+    walk.root().io("archive", upper)?;
     walk.folder(Path::new(""))?;
     let done = walk.tar.into_inner().and_then(|mut out| out.flush());
     done.io("write", "rootfs-diff.tar")?;
@@ -58,6 +59,20 @@ struct Walk<'a, W: Write> {
 }
 
 impl<W: Write> Walk<'_, W> {
+    /// The root itself, by the only name with which CRI-O doesn't pass it over: its store gives root folders another mode,
+    /// and criu wants the one that was.
+    fn root(&mut self) -> io::Result<()> {
+        let mut header = header(&fs::metadata(self.upper)?);
+        header.set_entry_type(EntryType::Directory);
+        header.set_size(0);
+        // not by `set_path`, which takes relative paths alone
+        if let Some(name) = header.as_old_mut().name.first_mut() {
+            *name = b'/';
+        }
+        header.set_cksum();
+        self.tar.append(&header, io::empty())
+    }
+
     /// A folder below the layer's root; `inside` is relative.
     fn folder(&mut self, inside: &Path) -> Result<()> {
         let path = self.upper.join(inside);

@@ -14,6 +14,9 @@ use crate::error::{Error, IoContext as _, Result};
 /// The time of what never was, as Go writes it.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
+/// What made a container, in a `config.dump` of ours.
+pub(super) const RUNTIME: &str = "pintle";
+
 /// `config.dump`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -49,7 +52,7 @@ impl ConfigDump {
             rootfs_image_ref: record.image_id.trim_start_matches("sha256:").to_owned(),
             rootfs_image_id: String::new(),
             rootfs_image_name: record.image_ref.clone(),
-            runtime: "pintle".to_owned(),
+            runtime: RUNTIME.to_owned(),
             created_time: stamp(record.created_at),
             checkpointed_time: stamp(now),
             restored_time: NEVER.to_owned(),

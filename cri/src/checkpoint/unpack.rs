@@ -91,6 +91,11 @@ impl Staged {
         Ok(staged)
     }
 
+    /// Whether it was this daemon's kind that wrote it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.config.runtime == metadata::RUNTIME
+    }
+
     /// Names of the image that the container was made from, the surest first.
     pub(crate) fn images_of_base(&self) -> impl Iterator<Item = &str> {
         self.config.images()
@@ -105,8 +110,9 @@ impl Staged {
     }
 
     /// Fails where the container that the request makes isn't the one that was checkpointed; `strict` also compares what
-    /// it runs.
-    pub(crate) fn check(&self, spec: &Spec, strict: bool) -> Result<()> {
+    /// it runs. What only its former engine gave it is added to `spec`, with a file in the folder `bundle`.
+    pub(crate) fn check(&self, spec: &mut Spec, bundle: &Path, strict: bool) -> Result<()> {
+        fit::adopt(&self.spec, spec, &bundle.join("containerenv"))?;
         fit::mounts(&self.spec, spec)?;
         match strict {
             true => fit::process(&self.spec, spec),

@@ -218,7 +218,8 @@ fn prepare(
     // This thread may wait for plugins: it is one of those that may, and their time is limited.
     let rest = Handle::current().block_on(nri::create_container(core, container, &mut made))?;
     finish::finish_adjusted(core, handler, &rest, &mut made)?;
-    origin.check(&made.spec)?;
+    let bundle = core.paths.pod(&record.pod_id).bundle(&record.id);
+    origin.check(&mut made.spec, &bundle)?;
     let runtime = core.foreign_runtime(handler, &made.cgroup);
     let seccomp_filter = seccomp::filter(core, &mut made, runtime.is_some())?;
     // The cgroup is known from here on, so that it can be removed whatever happens next.
@@ -239,7 +240,6 @@ fn prepare(
         shift_owner(&snapshot.upper, ids)?;
     }
     core.layers.refresh(container);
-    let bundle = core.paths.pod(&record.pod_id).bundle(&record.id);
     write_bundle(&bundle, &made.spec)?;
     let rootfs = Overlay {
         lower: snapshot.lower,

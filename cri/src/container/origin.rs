@@ -1,5 +1,6 @@
 //! What a container is made of: an image, and perhaps a checkpoint on top of it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
@@ -90,10 +91,10 @@ impl Origin {
         self.staged.is_some()
     }
 
-    /// Fails where the checkpoint doesn't fit what the request makes.
-    pub(super) fn check(&self, spec: &Spec) -> Result<()> {
+    /// Fails where the checkpoint doesn't fit what the request makes, once that has what only another engine had given.
+    pub(super) fn check(&self, spec: &mut Spec, bundle: &Path) -> Result<()> {
         match &self.staged {
-            Some((staged, strict)) => staged.check(spec, *strict),
+            Some((staged, strict)) => staged.check(spec, bundle, *strict),
             None => Ok(()),
         }
     }
@@ -117,6 +118,7 @@ impl Origin {
             work,
             criu: criu(core)?,
             connections: CONNECTIONS,
+            foreign: !staged.is_ours(),
         }))
     }
 }

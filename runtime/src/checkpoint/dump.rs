@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::rpc::{CGROUPS_IGNORED, NO_NETWORK_LOCK, Options, Pair, Request, kind};
+use super::rpc::{CGROUPS_SOFT, NO_NETWORK_LOCK, Options, Pair, Request, kind};
 use super::session::{Criu, Place, failure};
 use super::{DESCRIPTORS, NET_KEY, NULL, check_spec, explained, freeze, is_external, text};
 use crate::cgroup::{self, Handle, Mode};
@@ -95,7 +95,8 @@ pub fn dump(dump: &Dump<'_>) -> Result<()> {
         log_file: Some(LOG.to_owned()),
         ext_mnt: external_mounts(dump, &plan)?,
         external: external_namespaces(dump, &plan)?,
-        manage_cgroups_mode: Some(CGROUPS_IGNORED),
+        // for those who restore with it: runc looks for the groups that are written down here
+        manage_cgroups_mode: Some(CGROUPS_SOFT),
         freeze_cgroup: freeze::folder(dump.cgroup).as_deref().map(text).transpose()?,
         ghost_limit: Some(GHOSTS),
         timeout: dump.timeout,

@@ -62,6 +62,10 @@ pub struct Restore {
     pub criu: PathBuf,
     /// What becomes of connections.
     pub connections: Connections,
+    /// Another engine has made it, whose root folder may have another mode (`skip_file_rwx_check`) and whose mounts hear of
+    /// others outside. These here hear of nothing: criu mounts in its older way (`mntns_compat_mode`), for in the newer one
+    /// it wants the same outside again.
+    pub foreign: bool,
 }
 
 /// Asks criu whether it can work on this host.

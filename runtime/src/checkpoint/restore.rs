@@ -168,6 +168,8 @@ impl Keeper<'_> {
             tcp_close: Some(!connections.tcp_established),
             file_locks: Some(connections.file_locks),
             shell_job: Some(connections.shell_job),
+            mntns_compat_mode: Some(self.restore.foreign),
+            skip_file_rwx_check: Some(self.restore.foreign),
             ..Asked::default()
         }
     }

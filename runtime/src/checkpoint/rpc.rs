@@ -12,6 +12,8 @@ pub(super) mod kind {
 
 /// `criu_cg_mode`: criu leaves cgroups alone. Processes are restored in criu's own group, which is the container's.
 pub(super) const CGROUPS_IGNORED: i32 = 0;
+/// The same, `SOFT`: they are written down, and made where they are missing.
+pub(super) const CGROUPS_SOFT: i32 = 3;
 
 /// `criu_network_lock_method`: nothing is locked. Known to criu 3.18 and later.
 pub(super) const NO_NETWORK_LOCK: i32 = 3;
@@ -90,6 +92,10 @@ pub(super) struct Options {
     pub(super) lsm_profile: Option<String>,
     #[prost(int32, optional, tag = "64")]
     pub(super) network_lock: Option<i32>,
+    #[prost(bool, optional, tag = "65")]
+    pub(super) mntns_compat_mode: Option<bool>,
+    #[prost(bool, optional, tag = "66")]
+    pub(super) skip_file_rwx_check: Option<bool>,
 }
 
 /// `ext_mount_map`

@@ -72,6 +72,7 @@ pub(super) fn restore(context: &mut Context, given: &Given) -> Result<i32> {
         work: PathBuf::new(),
         criu: context.criu()?,
         connections: connections(given),
+        foreign: false,
     };
     let made = make(context, given, id, &bundle, false, Some(restore));
     let (container, mut prepared) = made?;

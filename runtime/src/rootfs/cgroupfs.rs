@@ -23,7 +23,16 @@ pub(crate) struct View<'a> {
     pub(crate) own_namespace: bool,
 }
 
-/// The container's groups in the host's hierarchies, by the order of [`hierarchies`], as mounts that are attached nowhere.
+/// The hierarchies that a container sees: on a host of both kinds those of v1, as with runc, so that either restores what the other
+/// has dumped.
+fn shown() -> impl Iterator<Item = &'static Hierarchy> {
+    let wanted = detect() == Mode::V2;
+    hierarchies()
+        .iter()
+        .filter(move |hierarchy| hierarchy.v2 == wanted)
+}
+
+/// The container's groups in the host's hierarchies, by the order of [`shown`], as mounts that are attached nowhere.
 pub(super) struct Opened(Vec<OwnedFd>);
 
 /// Opens the groups, unless new instances of the file systems are to show them.
@@ -31,8 +40,7 @@ pub(super) fn open(view: &View<'_>, options: &MountOptions) -> Result<Option<Ope
     if view.own_namespace {
         return Ok(None);
     }
-    let all = hierarchies().iter().filter(|h| detect() == Mode::V1 || h.v2);
-    let opened = all.map(|h| bind(&h.mount.join(view.path), options));
+    let opened = shown().map(|h| bind(&h.mount.join(view.path), options));
     opened.collect::<Result<_>>().map(|all| Some(Opened(all)))
 }
 
@@ -90,7 +98,7 @@ fn mount_v1(
     top.data.push("mode=755".to_owned());
     let tmpfs = mount_new(root, "tmpfs", Some(Path::new("tmpfs")), destination, &top)?;
     let mut opened = opened.map(|all| all.0.into_iter());
-    for hierarchy in hierarchies() {
+    for hierarchy in shown() {
         let ready = opened.as_mut().and_then(Iterator::next);
         let Some(name) = hierarchy.mount.file_name() else {
             continue;
