@@ -11,6 +11,9 @@ use pintle_tests::server::{Kind, Setup};
 use pintle_tests::{http, pod, world};
 use serde_json::Value;
 
+/// The methods that a plugin was asked, and what the API said then.
+type Seen = Vec<(String, Result<Value>)>;
+
 /// A folder that goes with the test.
 struct Folder(PathBuf);
 
@@ -35,7 +38,7 @@ async fn what_is_being_made_is_known_already() {
     setup.extra_config = format!("[inspection]\nsocket = {path:?}\n");
     world::test_with(setup, async |w| {
         let image = w.busybox().await?;
-        let seen: Arc<Mutex<Vec<(String, Result<Value>)>>> = Arc::default();
+        let seen: Arc<Mutex<Seen>> = Arc::default();
         let noted = Arc::clone(&seen);
         let path = path.clone();
         // a plugin is asked while the object is invisible
