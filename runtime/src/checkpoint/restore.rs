@@ -71,7 +71,8 @@ fn keep(options: &Options, restore: &Restore, stdio: [OwnedFd; 3], channel: &Cha
     channel.report(&Report::Begun {
         cgroup: basis.cgroup.name().to_string_lossy().into_owned(),
         namespaces: basis.plan.all(),
-        owns_pids: basis.plan.is_new(LinuxNamespaceType::Pid),
+        // criu traces them until they are started: an init whose children nobody else can reap would never end
+        owns_pids: false,
         memory: None,
     })?;
     let keeper = Keeper {

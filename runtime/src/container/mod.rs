@@ -154,7 +154,7 @@ pub struct Prepared {
     /// `CLONE_NEW*` of the namespaces that an exec has to join.
     pub namespaces: i32,
     /// Whether its init is the first process of a pid namespace: the kernel ends all others in it with that one, and
-    /// before that is waited for.
+    /// before that is waited for. Nobody else traces them.
     pub owns_pids: bool,
     /// As [`Options::terminal_newlines`].
     pub terminal_newlines: bool,
