@@ -11,7 +11,8 @@
 //! **Flow control.** The one client that matters, spdystream (kubelet, kubectl, crictl), neither keeps windows nor
 //! opens them. So windows bind our sending from the moment on at which the client shows that it keeps them, by a
 //! SETTINGS or WINDOW_UPDATE frame; until then the connection's own back-pressure is all there is. Ours are opened for
-//! every client; one that ignores them is no longer read from once a stream's inbox is full.
+//! every client until it sends more than they allow; one that ignores them is no longer read from once a stream's inbox
+//! is full.
 //!
 //! **Bounds.** Per stream an inbox of one window; per connection [`connection::MAX_STREAMS`] streams, a few frames in
 //! the data queue, and control frames only as many as the client takes in: while too many wait, nothing is read.

@@ -46,6 +46,8 @@ struct Table {
     initial: i64,
     /// Bytes that were used up on all streams since the last WINDOW_UPDATE of stream 0.
     used: u32,
+    /// Bytes that the client may still send on all streams together. Below zero it doesn't care, and is told no more.
+    allowed: i64,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ impl Shared {
                 credit: WINDOW.into(),
                 initial: WINDOW.into(),
                 used: 0,
+                allowed: WINDOW.into(),
             }),
             changed: Notify::new(),
             data,
@@ -197,15 +200,27 @@ impl Shared {
         self.table().last
     }
 
+    /// So many bytes of content have come.
+    pub(super) fn received(&self, count: usize) {
+        let mut table = self.table();
+        if table.allowed >= 0 {
+            table.allowed -= i64::try_from(count).unwrap_or(i64::MAX);
+        }
+    }
+
     /// Bytes of a stream were used up, or dropped; tells the client once it is worth a frame.
     pub(super) fn used(&self, id: u32, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let mut table = self.table();
+        if table.allowed < 0 {
+            return;
+        }
         let due = |used: &mut u32| {
             *used = used.saturating_add(count);
             (*used >= WINDOW / 2).then(|| std::mem::take(used))
         };
         let of_all = due(&mut table.used);
+        table.allowed += i64::from(of_all.unwrap_or(0));
         let of_stream = table
             .streams
             .get_mut(&id)

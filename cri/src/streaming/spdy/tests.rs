@@ -1,5 +1,7 @@
 //! A connection against a client that speaks in raw frames, well-behaved and hostile.
 
+mod windows;
+
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -164,71 +166,6 @@ async fn pings_of_the_client_are_answered_and_answers_are_not() {
     client.raw(&control(PING, &numbers(&[2]))).await;
     client.raw(&control(PING, &numbers(&[77]))).await;
     assert_eq!(client.expect(PING).await, numbers(&[77]));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_without_windows_is_slowed_down_and_loses_nothing() {
-    let (mut connection, mut client) = start();
-    let mut stream = opened(&mut connection, &mut client, 1).await;
-    let content: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
-    let sent = content.clone();
-    let mut sender = tokio::spawn(async move {
-        client.data(1, true, &sent).await;
-        client
-    });
-    // What the stream holds, and what lies in the buffers on the way.
-    assert!(timeout(Duration::from_secs(5), &mut sender).await.is_err());
-    let mut got = Vec::new();
-    while let Taken::Data(data) = stream.input.next().await {
-        assert!(data.len() <= LARGE, "{} bytes at once", data.len());
-        got.extend_from_slice(&data);
-    }
-    assert!(got == content);
-    let mut client = sender.await.unwrap();
-    let grown = client.expect(WINDOW_UPDATE).await;
-    assert!(u32::from_be_bytes(grown[4..].try_into().unwrap()) >= 32 << 10);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_keeps_windows_gets_no_more_than_they_allow() {
-    let (mut connection, mut client) = start();
-    // SETTINGS: the initial window is 10.
-    client.raw(&control(4, &numbers(&[1, 7, 10]))).await;
-    let mut stream = opened(&mut connection, &mut client, 1).await;
-    let sender = tokio::spawn(async move {
-        stream
-            .output
-            .send(Bytes::from(vec![7; 25]))
-            .await
-            .map(|()| stream)
-    });
-    client.read(1, 10).await;
-    assert!(client.hears_nothing().await);
-    client.raw(&control(WINDOW_UPDATE, &numbers(&[1, 8]))).await;
-    client.read(1, 8).await;
-    assert!(client.hears_nothing().await);
-    client.raw(&control(4, &numbers(&[1, 7, 100]))).await;
-    client.read(1, 7).await;
-    sender.await.unwrap().unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_connections_own_window_binds_all_streams() {
-    let (mut connection, mut client) = start();
-    client.raw(&control(4, &numbers(&[1, 7, 1 << 20]))).await;
-    let mut stream = opened(&mut connection, &mut client, 1).await;
-    let sender = tokio::spawn(async move {
-        stream
-            .output
-            .send(Bytes::from(vec![7; 70_000]))
-            .await
-            .map(|()| stream)
-    });
-    client.read(1, 64 << 10).await;
-    assert!(client.hears_nothing().await);
-    client.raw(&control(WINDOW_UPDATE, &numbers(&[0, 1 << 20]))).await;
-    client.read(1, 70_000 - (64 << 10)).await;
-    sender.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ pub(super) async fn accept<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> WebSocke
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
-        .read_buffer_size(16 << 10)
+        .read_buffer_size(64 << 10)
         .write_buffer_size(0);
     WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await
 }
