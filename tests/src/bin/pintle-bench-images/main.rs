@@ -27,7 +27,7 @@ const WHY: &str = "
 - Each layer is one pass: network, SHA-256, inflate, SHA-256, unpack, on two threads, with some 2 MB of buffers that are used again;
   layers go side by side, the largest first. Nothing compressed is written to the disk and read again; kept compressed layers are a third
   of the other's disk.
-- **gzip** is inflated by zlib-rs: no C, and faster than miniz_oxide. libdeflate is faster still, but wants a layer in one piece, compressed
+- **gzip** is inflated by zlib-rs: no C, and faster than miniz_oxide. libdeflate wants a layer in one piece, compressed
   and not, in memory. ISA-L, the fastest by its makers' figures, needs nasm to be built.
 - **zstd** is the reference library; its window is what a layer takes of memory.
 - **SHA-256** by sha2 and by ring use the same instructions of the processor; sha2 was there first.
