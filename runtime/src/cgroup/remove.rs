@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Manager, file, hierarchy, systemd, v1};
+use super::{Manager, file, hierarchy, v1};
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::{has_mark, set_mark};
 
@@ -100,40 +100,17 @@ pub(super) fn thaw(manager: &dyn Manager, path: &Path) {
 
 /// Kills, removes all folders bottom-up, then the parents that were made for this group. Runs to the end whatever
 /// fails and reports the first failure.
-///
-/// The first hierarchy's folder is made first and removed last, and only if all others are gone: where it is missing
-/// nothing is left, and a second removal costs next to nothing. Of its own units systemd removes what it likes.
 pub(super) fn remove(manager: &dyn Manager, path: &Path) -> Result<()> {
-    let folders = manager.folders(path);
-    let Some((sign, others)) = folders.split_first() else {
-        return Ok(());
-    };
-    if !systemd::is_in_slice(path) && is_missing(sign) && !has_marked_parent(path) {
-        return Ok(());
-    }
     let mut first = None;
-    for folder in others {
-        if let Err(e) = remove_folder(manager, path, folder) {
+    for folder in manager.folders(path) {
+        if let Err(e) = remove_folder(manager, path, &folder) {
             first.get_or_insert(e);
         }
     }
-    first.map_or_else(|| remove_folder(manager, path, sign), Err)?;
-    for hierarchy in hierarchy::hierarchies().iter().rev() {
+    for hierarchy in hierarchy::hierarchies() {
         remove_marked_parents(&hierarchy.mount, path);
     }
-    Ok(())
-}
-
-fn is_missing(folder: &Path) -> bool {
-    fs::symlink_metadata(folder).is_err_and(|e| e.kind() == ErrorKind::NotFound)
-}
-
-/// Whether the parent in the first hierarchy, which goes last, was made for the group.
-fn has_marked_parent(path: &Path) -> bool {
-    let first = hierarchy::hierarchies().first();
-    first.zip(path.parent()).is_some_and(|(hierarchy, parent)| {
-        !parent.as_os_str().is_empty() && has_mark(&hierarchy.mount.join(parent), MARK)
-    })
+    first.map_or(Ok(()), Err)
 }
 
 fn remove_folder(manager: &dyn Manager, path: &Path, folder: &Path) -> Result<()> {

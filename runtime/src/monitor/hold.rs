@@ -41,9 +41,9 @@ impl<B: Backend> Monitor<B> {
             } else {
                 Interest::EPOLLIN
             };
-            match self.poller.change(&source.output, source.token, interest) {
-                Ok(()) => source.held_since = is_to_be.then(Instant::now),
-                Err(error) => note(format_args!("container {id}: {error}")),
+            source.held_since = is_to_be.then(Instant::now);
+            if let Err(error) = self.poller.change(&source.output, source.token, interest) {
+                note(format_args!("container {id}: {error}"));
             }
         }
     }
@@ -60,26 +60,26 @@ impl<B: Backend> Monitor<B> {
 
     /// Closes the attachments that were waited for long enough.
     pub(super) fn end_holds(&mut self, now: Instant) {
-        let mut late = Vec::new();
+        let is_due = |since: Option<Instant>| since.is_some_and(|since| since + PATIENCE <= now);
+        let mut due = Vec::new();
         for (id, container) in &mut self.containers {
             for stream in STREAMS {
-                let since = container.source(stream).as_ref().and_then(|s| s.held_since);
-                if since.is_none_or(|since| since + PATIENCE > now) {
+                if !is_due(container.source(stream).as_ref().and_then(|s| s.held_since)) {
                     continue;
                 }
-                for (number, attachment) in &mut container.attachments {
-                    if attachment.lags(stream, true) {
-                        late.push((id.clone(), *number));
-                    }
-                }
+                let attachments = container.attachments.iter_mut();
+                let late = attachments.filter_map(|(number, a)| a.lags(stream, true).then_some(*number));
+                due.push((id.clone(), late.collect::<Vec<_>>()));
             }
         }
-        for (id, number) in late {
-            note(format_args!(
-                "container {id}: an attachment reads too slowly and is closed"
-            ));
-            self.drop_streams(&id, number);
-            self.forget_if_empty(&id, number);
+        for (id, late) in due {
+            for number in late {
+                note(format_args!(
+                    "container {id}: an attachment reads too slowly and is closed"
+                ));
+                self.drop_streams(&id, number);
+                self.forget_if_empty(&id, number);
+            }
             self.hold_or_release(&id);
         }
     }

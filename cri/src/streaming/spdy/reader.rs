@@ -82,7 +82,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 _ => return true,
             };
             let count = piece.len();
-            self.shared.received(count);
+            self.shared.received(stream, count);
             match &inbox {
                 Some(inbox) => deliver(&self.shared, stream, inbox, piece, self.patience).await,
                 None => self.shared.used(stream, count),

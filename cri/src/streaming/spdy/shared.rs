@@ -55,6 +55,8 @@ struct Entry {
     inbox: Arc<Inbox>,
     credit: i64,
     used: u32,
+    /// As the connection's, of this stream.
+    allowed: i64,
     we_are_done: bool,
     client_is_done: bool,
 }
@@ -119,6 +121,7 @@ impl Shared {
             inbox: Arc::clone(&inbox),
             credit: table.initial,
             used: 0,
+            allowed: WINDOW.into(),
             we_are_done: false,
             client_is_done: false,
         };
@@ -201,10 +204,14 @@ impl Shared {
     }
 
     /// So many bytes of content have come.
-    pub(super) fn received(&self, count: usize) {
+    pub(super) fn received(&self, id: u32, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
         let mut table = self.table();
         if table.allowed >= 0 {
-            table.allowed -= i64::try_from(count).unwrap_or(i64::MAX);
+            table.allowed -= count;
+        }
+        if let Some(entry) = table.streams.get_mut(&id).filter(|entry| entry.allowed >= 0) {
+            entry.allowed -= count;
         }
     }
 
@@ -212,20 +219,22 @@ impl Shared {
     pub(super) fn used(&self, id: u32, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let mut table = self.table();
-        if table.allowed < 0 {
-            return;
-        }
-        let due = |used: &mut u32| {
+        let due = |used: &mut u32, allowed: &mut i64| {
+            if *allowed < 0 {
+                return None;
+            }
             *used = used.saturating_add(count);
-            (*used >= WINDOW / 2).then(|| std::mem::take(used))
+            let delta = (*used >= WINDOW / 2).then(|| std::mem::take(used))?;
+            *allowed += i64::from(delta);
+            Some(delta)
         };
-        let of_all = due(&mut table.used);
-        table.allowed += i64::from(of_all.unwrap_or(0));
-        let of_stream = table
+        let all = &mut *table;
+        let of_all = due(&mut all.used, &mut all.allowed);
+        let of_stream = all
             .streams
             .get_mut(&id)
             .filter(|entry| !entry.client_is_done)
-            .and_then(|entry| due(&mut entry.used));
+            .and_then(|entry| due(&mut entry.used, &mut entry.allowed));
         drop(table);
         for (stream, delta) in [(0, of_all), (id, of_stream)] {
             if let Some(delta) = delta {

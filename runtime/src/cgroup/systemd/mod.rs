@@ -23,7 +23,7 @@ use oci_spec::runtime::LinuxResources;
 use super::hierarchy::detect;
 use crate::error::{Error, Result};
 use bus::Bus;
-pub(super) use unit::{Scope, is_in_slice, slice_at};
+pub(super) use unit::{Scope, slice_at};
 use wire::{Value, Writer};
 
 /// There if systemd is the host's first process (sd_booted(3)).

@@ -84,12 +84,6 @@ pub(in crate::cgroup) fn slice_at(path: &Path) -> Option<&str> {
     (is_unit(name) && slice_path(name)? == path).then_some(name)
 }
 
-/// Whether a group lies in a slice, and so is systemd's affair too.
-pub(in crate::cgroup) fn is_in_slice(path: &Path) -> bool {
-    path.iter()
-        .any(|part| part.as_encoded_bytes().ends_with(b".slice"))
-}
-
 fn is_unit(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     name.len() <= LONGEST && name.chars().all(allowed)
