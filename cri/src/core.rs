@@ -96,6 +96,7 @@ impl Core {
             snapshot_places: config.snapshot_places(),
             ..StoreConfig::default()
         })?;
+        crate::container::mount_points::make(&paths.mount_points())?;
         let mut node = gather::node_facts(config.cgroup_driver())?;
         // The kernel's version promises it, and the file system of the images must keep it.
         node.user_namespaces = node.user_namespaces && can_map_ids(&paths.images())?;

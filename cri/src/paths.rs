@@ -14,6 +14,7 @@
 //! <root>/                       default /var/lib/pintle, kept for good
 //!   pods/ containers/           records
 //!   volumes/<container id>/     what images declare as VOLUME
+//!   mount-points/               the lowest layer of all containers
 //!   checkpoints/<container id>/ while one is written or read
 //!   images/  cni/               the other rooms' own
 //! ```
@@ -79,6 +80,11 @@ impl Paths {
     /// Files of checkpoints that are being written or read; nothing in here outlives a daemon.
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
+    }
+
+    /// The lowest layer of all containers.
+    pub fn mount_points(&self) -> PathBuf {
+        self.root.join("mount-points")
     }
 
     /// The image store.

@@ -153,6 +153,11 @@ pub(super) const KEYS: &[Key] = &[
         "Permission bits of containers' log files.",
     ),
     key(
+        "runtime.sync_rootfs",
+        "false",
+        "Write containers' own layers to the disk when they call fsync, and when they end. After a reboot nobody reads them again; volumes are always synced.",
+    ),
+    key(
         "runtime.unprivileged_ports",
         "true",
         "Let every user of a pod bind ports below 1024.",

@@ -119,6 +119,8 @@ pub struct RuntimeConfig {
     pub log_max_line: usize,
     /// Mode of log files.
     pub log_mode: u32,
+    /// Whether fsync(2) in a container's own layer, and its end, wait for the disk.
+    pub sync_rootfs: bool,
     /// Let every user of a pod bind ports below 1024.
     pub unprivileged_ports: bool,
     /// Let every group of a pod open ICMP echo sockets.

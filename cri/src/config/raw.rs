@@ -57,6 +57,7 @@ pub(super) struct RawRuntime {
     pub(super) default_capabilities: Vec<String>,
     pub(super) log_max_line: i64,
     pub(super) log_mode: i64,
+    pub(super) sync_rootfs: bool,
     pub(super) unprivileged_ports: bool,
     pub(super) unprivileged_ping: bool,
     pub(super) seccomp_default: String,

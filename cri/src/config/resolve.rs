@@ -233,6 +233,7 @@ fn runtime(raw: RawRuntime, cgroup_prefix: &str) -> Result<RuntimeConfig, Config
         default_capabilities: capabilities.collect::<Result<_, _>>()?,
         log_max_line,
         log_mode: mode("runtime.log_mode", raw.log_mode)?,
+        sync_rootfs: raw.sync_rootfs,
         unprivileged_ports: raw.unprivileged_ports,
         unprivileged_ping: raw.unprivileged_ping,
         seccomp_default: one_of("runtime.seccomp_default", &raw.seccomp_default, &seccomp)?,

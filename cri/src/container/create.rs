@@ -241,14 +241,20 @@ fn prepare(
     }
     core.layers.refresh(container);
     write_bundle(&bundle, &made.spec)?;
-    let rootfs = Overlay {
-        lower: snapshot.lower,
+    let mut lower = snapshot.lower;
+    lower.push(core.paths.mount_points());
+    let mut rootfs = Overlay {
+        lower,
         upper: Some(snapshot.upper),
         work: Some(snapshot.work),
         options: Vec::new(),
         idmap: ids.are_mapped(),
     };
     origin.fill(&rootfs)?;
+    if !handler.settings.sync_rootfs {
+        // Else the kernel syncs the whole file system below when a container ends, for as long as that takes.
+        rootfs.options.push(Overlay::VOLATILE.to_owned());
+    }
     Ok(CreateContainer {
         id: record.id.clone(),
         bundle,

@@ -4,6 +4,7 @@ mod create;
 mod exec;
 mod finish;
 mod image_volumes;
+pub(crate) mod mount_points;
 mod origin;
 mod record;
 mod seccomp;

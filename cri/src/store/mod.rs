@@ -1,7 +1,7 @@
 //! Records of pods and containers: in memory for every answer, on disk for the next daemon.
 //!
 //! ```text
-//! <root>/pods/<pod id>.json              one PodRecord each        (serde, written by tmp + rename)
+//! <root>/pods/<pod id>.json              one PodRecord each        (serde, a line a version)
 //! <root>/containers/<container id>.json  one ContainerRecord each
 //! ```
 //!

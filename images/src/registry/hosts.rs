@@ -9,6 +9,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -31,6 +32,8 @@ pub(super) struct HostConfig {
     pub(super) headers: Vec<(String, String)>,
     /// The address holds the whole path; no `/v2` is added.
     pub(super) override_path: bool,
+    /// How long a connection may take to be made; `None` for the default.
+    pub(super) dial_timeout: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +54,7 @@ struct RawHost {
     client: Option<OneOrMore<OneOrMore<String>>>,
     skip_verify: bool,
     override_path: bool,
+    dial_timeout: Option<String>,
     header: std::collections::BTreeMap<String, OneOrMore<String>>,
 }
 
@@ -189,7 +193,34 @@ fn resolve(raw: &RawHost, address: Option<String>, folder: &Path) -> Result<Host
         trust,
         headers,
         override_path: raw.override_path,
+        dial_timeout: raw.dial_timeout.as_deref().map(dial_timeout).transpose()?,
     })
+}
+
+/// A time as Go writes it, `1m30s` or `500ms`, above zero.
+fn dial_timeout(text: &str) -> Result<Duration, String> {
+    let bad = || format!("dial_timeout {text:?} is no time like \"10s\" or \"500ms\"");
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (number, tail) = rest.split_at(rest.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(bad)?);
+        let (unit, tail) = tail.split_at(
+            tail.find(|c: char| !c.is_ascii_alphabetic())
+                .unwrap_or(tail.len()),
+        );
+        let seconds = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(bad()),
+        };
+        let number: f64 = number.parse().map_err(|_| bad())?;
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())?;
+        total = total.checked_add(part).ok_or_else(bad)?;
+        rest = tail;
+    }
+    Some(total).filter(|total| !total.is_zero()).ok_or_else(bad)
 }
 
 /// A file that holds certificate and key, or one file for each.

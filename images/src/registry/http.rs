@@ -8,10 +8,11 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 
+use super::hosts::HostConfig;
 use super::tls::Trust;
 use crate::error::{Error, Result};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How many clients are kept; each has its own connections.
 const MAX_CLIENTS: usize = 32;
 
@@ -26,21 +27,23 @@ struct Key {
     contents: Vec<Vec<u8>>,
     /// Not through the proxy of the environment: no proxy reaches a loopback address.
     direct: bool,
+    dial_timeout: Duration,
 }
 
 impl Clients {
-    /// A client for hosts of this kind.
-    pub(super) fn get(&self, trust: &Trust, direct: bool) -> Result<Client> {
+    /// A client for hosts like this.
+    pub(super) fn get(&self, host: &HostConfig, direct: bool) -> Result<Client> {
         let key = Key {
-            trust: trust.clone(),
-            contents: trust.contents()?,
+            trust: host.trust.clone(),
+            contents: host.trust.contents()?,
             direct,
+            dial_timeout: host.dial_timeout.unwrap_or(DIAL_TIMEOUT),
         };
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = build(trust, direct)?;
+        let client = build(&key)?;
         if clients.len() == MAX_CLIENTS {
             // Old certificates, most likely: whoever uses them still has a client of its own.
             clients.retain(|key, _| key.trust.is_default());
@@ -50,14 +53,14 @@ impl Clients {
     }
 }
 
-fn build(trust: &Trust, direct: bool) -> Result<Client> {
+fn build(key: &Key) -> Result<Client> {
     // Redirects are followed by hand: credentials must not go along.
     let builder = Client::builder()
-        .tls_backend_preconfigured(trust.client()?)
+        .tls_backend_preconfigured(key.trust.client()?)
         .redirect(Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(key.dial_timeout)
         .user_agent(concat!("pintle/", env!("CARGO_PKG_VERSION")));
-    let builder = if direct { builder.no_proxy() } else { builder };
+    let builder = if key.direct { builder.no_proxy() } else { builder };
     builder.build().map_err(|error| Error::Config {
         key: "HTTP client",
         value: String::new(),

@@ -153,7 +153,7 @@ impl Registries {
         base.set_path(&format!("{path}{add}"));
         let port = base.port().map(|port| format!(":{port}")).unwrap_or_default();
         Ok(Endpoint {
-            client: self.clients.get(&host.trust, endpoint::is_loopback(&name))?,
+            client: self.clients.get(host, endpoint::is_loopback(&name))?,
             host: if is_registry {
                 domain.to_owned()
             } else {

@@ -6,7 +6,8 @@
 //!
 //! This is code of our own rather than `cgroups-rs`, because that crate carries a D-Bus client with an async
 //! runtime into every process that uses it (a monitor lies in memory once a pod), reads the mount table
-//! anew for every group, and has neither `cgroup.kill`, nor hybrid hosts, nor marks on the parents that it makes.
+//! anew for every group, and has neither `cgroup.kill`, nor hybrid hosts, nor marks on the parents that it makes. It is the
+//! independent witness of `tests/cgroups_witness.rs`: what this room writes it must read alike.
 
 mod devices;
 mod entry;

@@ -167,6 +167,12 @@ pub struct Overlay {
     pub idmap: bool,
 }
 
+impl Overlay {
+    /// The option by which overlayfs never syncs the writable layer, neither when a process asks for it nor when it is
+    /// unmounted: after a crash of the node the layer must not be used again.
+    pub const VOLATILE: &str = "volatile";
+}
+
 /// A further process in a running container. Three file descriptors come with it: stdin, stdout and stderr; or, with
 /// `process.terminal`, a single one: a socket (unix(7)) by which the terminal's master goes to the caller before the reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

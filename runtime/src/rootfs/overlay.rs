@@ -69,7 +69,20 @@ fn layer_by_layer(overlay: &Overlay) -> Result<OwnedFd> {
     for lower in &overlay.lower {
         set(&context, "lowerdir+", lower)?;
     }
-    finish(&context, overlay)
+    let mark = volatile_mark(overlay).filter(|mark| !mark.exists());
+    finish(&context, overlay).inspect_err(|_| {
+        // a mount that came to nothing wrote nothing, and the next attempt would be refused
+        if let Some(mark) = &mark {
+            let _ = std::fs::remove_dir_all(mark);
+        }
+    })
+}
+
+/// By this folder a volatile overlay says that its layer may be incomplete, so that it is never mounted again.
+fn volatile_mark(overlay: &Overlay) -> Option<PathBuf> {
+    let is_volatile = overlay.options.iter().any(|option| option == Overlay::VOLATILE);
+    let work = overlay.work.as_ref().filter(|_| is_volatile)?;
+    Some(work.join("work/incompat/volatile"))
 }
 
 /// What overlayfs is given as `lowerdir=…` among the options of a mount; the others stay options.
@@ -253,6 +266,30 @@ mod tests {
     fn the_way_of_older_kernels_works_too() {
         let (_dir, overlay) = layers(40);
         check(&by_thread(&overlay).unwrap(), 40);
+    }
+
+    #[test]
+    fn a_volatile_layer_is_marked_once_it_is_mounted_and_only_then() {
+        let (dir, mut overlay) = layers(3);
+        let [upper, work] = ["upper", "work"].map(|name| dir.path().join(name));
+        for folder in [&upper, &work] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        overlay.upper = Some(upper);
+        overlay.work = Some(work);
+        overlay.options = vec![Overlay::VOLATILE.to_owned()];
+        let mark = volatile_mark(&overlay).unwrap();
+        let good = overlay.clone();
+        // the kernel looks at this one after it has made the mark
+        overlay.lower.push("/proc".into());
+        overlay.options.push("metacopy=on".to_owned());
+        overlay.options.push("verity=require".to_owned());
+        assert!(layer_by_layer(&overlay).is_err());
+        assert!(!mark.exists());
+        drop(layer_by_layer(&good).unwrap());
+        assert!(mark.exists());
+        assert!(layer_by_layer(&good).is_err(), "never again");
+        assert!(mark.exists());
     }
 
     #[test]

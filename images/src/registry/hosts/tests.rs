@@ -53,6 +53,8 @@ fn reads_everything_in_order() {
         .map(|(name, value)| format!("{name}: {value}"))
         .collect();
     assert_eq!(headers, ["x-one: 1", "x-two: 2", "x-two: 3"]);
+    assert_eq!(first.dial_timeout, Some(Duration::from_secs(5)));
+    assert_eq!(hosts[1].dial_timeout, None);
     assert_eq!(hosts[1].trust.ca.len(), 2);
     assert_eq!(hosts[2].trust.ca, [Path::new("/certs/docker.io/own.pem")]);
 }
@@ -69,6 +71,12 @@ fn says_what_is_wrong() {
             "[host.\"h\"]\nclient = [[\"a\", \"b\", \"c\"]]",
             "client must name",
         ),
+        ("dial_timeout = \"\"", "dial_timeout \"\" is no time"),
+        (
+            "[host.\"h\"]\ndial_timeout = \"-1s\"",
+            "dial_timeout \"-1s\" is no time",
+        ),
+        ("dial_timeout = \"5\"", "dial_timeout \"5\" is no time"),
         ("= broken", "TOML"),
     ] {
         let error = parse(text, Path::new("/c/hosts.toml"), Path::new("/c"))
@@ -76,6 +84,21 @@ fn says_what_is_wrong() {
             .to_string();
         assert!(error.starts_with("hosts.toml: \"/c/hosts.toml\": "), "{error}");
         assert!(error.contains(part) || part == "TOML", "{error}");
+    }
+}
+
+#[test]
+fn times_are_written_as_in_go() {
+    for (text, millis) in [
+        ("5s", 5000),
+        ("1m30s", 90_000),
+        ("500ms", 500),
+        ("1.5h", 5_400_000),
+    ] {
+        assert_eq!(dial_timeout(text), Ok(Duration::from_millis(millis)), "{text}");
+    }
+    for text in ["0s", "s", "1d", "1e99h", "nans", "1h1e30h", "5s "] {
+        assert!(dial_timeout(text).is_err(), "{text}");
     }
 }
 

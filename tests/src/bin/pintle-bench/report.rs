@@ -17,7 +17,8 @@ const HEAD: &str = "\
 own folders, bridge and cgroup, and lets them take turns call by call over one open gRPC connection each, so that
 the machine's noise falls on all alike: compare the columns of one run, not the numbers of two. The container is busybox's
 `sleep`, with RuntimeDefault seccomp and a memory limit. The network of \"Pintle\" is the built-in bridge; all others call
-Debian's CNI programs `bridge` (with masquerade), `host-local` and `portmap`. `/run` lies in memory, as on a node. Crowds
+Debian's CNI programs `bridge` (with masquerade), `host-local` and `portmap`. `/run` lies in memory, as on a node,
+and the stores on a file system made for the run: ext4 is slow to make files for minutes after many were removed. Crowds
 larger than a hundred are Pintle's alone: the others would take a quarter of an hour to make one.
 ";
 
