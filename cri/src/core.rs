@@ -165,7 +165,7 @@ impl Core {
 
     /// A sandbox's containers, also those in creation.
     pub fn containers_of(&self, pod: &str) -> Vec<Arc<Container>> {
-        self.containers.matching(|container| container.pod_id == pod)
+        self.containers.owned_by(pod)
     }
 
     /// The cgroup under which a pod's containers lie: the caller's, or one of our own for this pod.

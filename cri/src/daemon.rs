@@ -103,7 +103,10 @@ fn make_folders(paths: &Paths) -> Result<()> {
     for folder in [paths.pods(), paths.volumes(), paths.seccomp_cache()] {
         fs::create_dir_all(&folder).io("create folder", &folder)?;
     }
-    Ok(())
+    Ok(pintle_runtime::sandbox::show_without_mounts(
+        &paths.pods(),
+        &paths.view(),
+    )?)
 }
 
 /// Two daemons on the same state would undo one another's work.

@@ -11,6 +11,7 @@
 //!     ns/{net,ipc,uts,user,pid} pinned namespaces
 //!     shm/  hostname  hosts  resolv.conf
 //!     containers/<id>/          the bundle: config.json, rootfs/, exit.json
+//!   view/                       pods/ again, without the mounts in it
 //! <root>/                       default /var/lib/pintle, kept for good
 //!   pods/ containers/           records
 //!   volumes/<container id>/     what images declare as VOLUME
@@ -60,6 +61,16 @@ impl Paths {
     /// One pod's run-time state.
     pub fn pod(&self, id: &str) -> PodDir {
         PodDir(self.pods().join(id))
+    }
+
+    /// The folder of all pods once more, as a mount in which no others lie.
+    pub fn view(&self) -> PathBuf {
+        self.state.join("view")
+    }
+
+    /// One pod's run-time state there: where its containers' mounts come from.
+    pub fn pod_in_view(&self, id: &str) -> PodDir {
+        PodDir(self.view().join(id))
     }
 
     /// Records of pods.

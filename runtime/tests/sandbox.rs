@@ -180,3 +180,31 @@ fn shm_is_mounted_once_and_unmounted_as_often_as_one_likes() {
     sandbox::unmount(&b.path("never")).unwrap();
     b.assert_nothing_left();
 }
+
+#[test]
+fn a_view_shows_files_and_no_mounts_of_before_or_later() {
+    let dir = tempfile::Builder::new().prefix("pintle-test-").tempdir().unwrap();
+    let (folder, view) = (dir.path().join("pods"), dir.path().join("view"));
+    let mounted = [folder.join("before"), folder.join("later")];
+    fs::create_dir(&folder).unwrap();
+    sandbox::mount_shm(&mounted[0], 1 << 20, (0, 0)).unwrap();
+    let shown = sandbox::show_without_mounts(&folder, &view);
+    sandbox::mount_shm(&mounted[1], 1 << 20, (0, 0)).unwrap();
+    for place in &mounted {
+        fs::write(place.join("hidden"), "").unwrap();
+    }
+    fs::write(folder.join("file"), "seen").unwrap();
+    let again = sandbox::show_without_mounts(&folder, &view);
+
+    let seen = fs::read_to_string(view.join("file"));
+    let hidden = ["before", "later"].map(|name| fs::read_dir(view.join(name)).map(Iterator::count));
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    for place in mounted.iter().chain([&view]) {
+        sandbox::unmount(place).unwrap();
+    }
+    shown.and(again).unwrap();
+    assert_eq!(seen.unwrap(), "seen");
+    assert!(hidden.into_iter().all(|count| count.unwrap() == 0));
+    let views = table.lines().filter(|line| line.contains(view.to_str().unwrap()));
+    assert_eq!(views.count(), 1);
+}

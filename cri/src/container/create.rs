@@ -304,7 +304,7 @@ fn translate(
     let node = core.node_for(handler);
     let mut config = record.config.clone();
     config.devices.extend(handler.devices.iter().cloned());
-    let dir = core.paths.pod(&pod.id);
+    let (dir, view) = (core.paths.pod(&pod.id), core.paths.pod_in_view(&pod.id));
     let layers = core.images.layers_of(&image.id)?;
     let users = core
         .user_dbs
@@ -331,9 +331,9 @@ fn translate(
             cgroup_parent: &pod.cgroup_parent,
             ns_dir: &dir.path().join("ns"),
             files: &SandboxFiles {
-                hostname: dir.hostname(),
-                resolv_conf: dir.resolv_conf(),
-                hosts: Some(dir.hosts()),
+                hostname: view.hostname(),
+                resolv_conf: view.resolv_conf(),
+                hosts: Some(view.hosts()),
                 shm: dir.shm(),
             },
             selinux_level: pod.selinux_level.as_deref(),

@@ -39,7 +39,7 @@ use crate::events;
 use crate::nri::Announced;
 use crate::proto::ContainerEventType;
 use crate::stats::Meter;
-use crate::store::Cell;
+use crate::store::{Cell, Indexed};
 
 /// A container that this daemon knows.
 #[derive(Debug)]
@@ -71,6 +71,12 @@ enum Starting {
     No,
     /// One is, and this is the end that was reported since.
     Yes(Option<ExitRecord>),
+}
+
+impl Indexed for Container {
+    fn owner(&self) -> Option<&str> {
+        Some(&self.pod_id)
+    }
 }
 
 impl Container {

@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::nri::Announced;
 use crate::proto::ContainerEventType;
 use crate::stats::Group;
-use crate::store::Cell;
+use crate::store::{Cell, Indexed};
 
 /// A pod sandbox that this daemon knows.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct Pod {
     pub announced: Announced,
     monitor: RwLock<Option<MonitorClient>>,
 }
+
+impl Indexed for Pod {}
 
 impl Pod {
     /// A pod around its record, with no monitor yet.

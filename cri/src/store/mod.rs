@@ -16,5 +16,5 @@ mod names;
 
 pub use cell::{Cell, Record};
 pub use files::{Loaded, RecordDir};
-pub use index::{Index, Lookup};
+pub use index::{Index, Indexed, Lookup};
 pub use names::Names;

@@ -27,7 +27,7 @@ pub(crate) use cgroupfs::View;
 #[cfg(test)]
 pub(crate) use options::MountOptions;
 pub use overlay::{can_map_ids, detached_overlay};
-pub(crate) use pivot::isolate_mounts;
+pub(crate) use pivot::{isolate_mounts, propagate};
 pub use relabel::relabel;
 pub use resolve::{open_in_root, read_in_root};
 pub(crate) use resolve::{open_path, open_proc, open_without_symlinks};

@@ -14,11 +14,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
+use nix::fcntl::AT_FDCWD;
+use nix::mount::{MntFlags, MsFlags, umount2};
 
 use crate::error::{Context, Result};
-use crate::rootfs::open_path;
-use crate::sys::mount::{FsContext, attach, attr};
+use crate::rootfs::{open_path, propagate};
+use crate::sys::mount::{FsContext, attach, attr, clone_tree};
 
 pub use setup::{needs_process, setup, setup_by_thread};
 
@@ -77,6 +78,21 @@ pub fn mount_shm(path: &Path, size: u64, owner: (u32, u32)) -> Result<()> {
         .mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)
         .path("make tmpfs for", path)?;
     attach(mount.as_fd(), open_path(path)?.as_fd()).path("mount tmpfs on", path)
+}
+
+/// Shows a folder at another place, without what is mounted in it, now or later. If something is mounted there already,
+/// it stays.
+///
+/// To bind a file the kernel goes through all mounts that lie in the mount it is bound from. Of a folder that holds the
+/// pins of hundreds of pods that is most of the work, and of such a view nothing.
+pub fn show_without_mounts(folder: &Path, at: &Path) -> Result<()> {
+    fs::create_dir_all(at).path("create folder", at)?;
+    if is_mount_point(at)? {
+        return Ok(());
+    }
+    let view = clone_tree(AT_FDCWD, folder, false).path("show", folder)?;
+    propagate(view.as_fd(), MsFlags::MS_PRIVATE).path("show", folder)?;
+    attach(view.as_fd(), open_path(at)?.as_fd()).path("mount a view on", at)
 }
 
 /// Unmounts everything that is mounted on a path. Nothing mounted, or no such path, is fine.
