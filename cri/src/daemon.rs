@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pintle_runtime::sandbox;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -37,6 +38,8 @@ pub async fn serve(config: Config) -> Result<()> {
     let paths = Paths::new(config.root(), config.state());
     make_folders(&paths)?;
     let _lock = lock(&paths.lock())?;
+    let view = paths.view();
+    sandbox::show_without_mounts(&paths.pods(), &view)?;
     let mut stop = Stop::new()?;
     let core = Arc::new(tokio::task::block_in_place(|| Core::open(config, paths))?);
     recover(&core).await?;
@@ -53,6 +56,10 @@ pub async fn serve(config: Config) -> Result<()> {
     drop(inspection.await);
     nri::stop(&core).await;
     drop(fs::remove_file(&socket));
+    // Containers have mounts of their own of what is in there. After a kill the next daemon finds it.
+    if let Err(error) = sandbox::unmount(&view) {
+        tracing::warn!(%error, "a mount of the daemon's stays");
+    }
     served
 }
 
@@ -103,10 +110,7 @@ fn make_folders(paths: &Paths) -> Result<()> {
     for folder in [paths.pods(), paths.volumes(), paths.seccomp_cache()] {
         fs::create_dir_all(&folder).io("create folder", &folder)?;
     }
-    Ok(pintle_runtime::sandbox::show_without_mounts(
-        &paths.pods(),
-        &paths.view(),
-    )?)
+    Ok(())
 }
 
 /// Two daemons on the same state would undo one another's work.

@@ -16,9 +16,11 @@ use crate::protocol::Overlay;
 use crate::sys::mount::{FsContext, MountAttr, attach, attr, clone_tree, set_attr};
 
 mod mapped;
+mod volatile;
 
 pub use mapped::can_map_ids;
 pub(super) use mapped::{mapped_overlay, private_overlay};
+use volatile::{synced_if_it_must_be, volatile_mark};
 
 /// fsconfig(2) takes values of at most 255 bytes.
 const MAX_VALUE: usize = 255;
@@ -65,24 +67,19 @@ fn show_readonly(layer: &Path) -> Result<OwnedFd> {
 
 /// The way of Linux 6.8 and later: any number of layers, each by a call of its own.
 fn layer_by_layer(overlay: &Overlay) -> Result<OwnedFd> {
-    let context = new_context(overlay)?;
-    for lower in &overlay.lower {
-        set(&context, "lowerdir+", lower)?;
-    }
-    let mark = volatile_mark(overlay).filter(|mark| !mark.exists());
-    finish(&context, overlay).inspect_err(|_| {
-        // a mount that came to nothing wrote nothing, and the next attempt would be refused
-        if let Some(mark) = &mark {
-            let _ = std::fs::remove_dir_all(mark);
+    synced_if_it_must_be(overlay, |overlay| {
+        let context = new_context(overlay)?;
+        for lower in &overlay.lower {
+            set(&context, "lowerdir+", lower)?;
         }
+        let mark = volatile_mark(overlay).filter(|mark| !mark.exists());
+        finish(&context, overlay).inspect_err(|_| {
+            // a mount that came to nothing wrote nothing, and the next attempt would be refused
+            if let Some(mark) = &mark {
+                let _ = std::fs::remove_dir_all(mark);
+            }
+        })
     })
-}
-
-/// By this folder a volatile overlay says that its layer may be incomplete, so that it is never mounted again.
-fn volatile_mark(overlay: &Overlay) -> Option<PathBuf> {
-    let is_volatile = overlay.options.iter().any(|option| option == Overlay::VOLATILE);
-    let work = overlay.work.as_ref().filter(|_| is_volatile)?;
-    Some(work.join("work/incompat/volatile"))
 }
 
 /// What overlayfs is given as `lowerdir=…` among the options of a mount; the others stay options.
@@ -175,7 +172,8 @@ fn set(context: &FsContext, key: &'static str, path: &Path) -> Result<()> {
 /// The kernel says in words what it dislikes about a layer; without words its number has to do.
 fn explain(context: &FsContext, path: &Path, errno: Errno) -> Error {
     match context.messages().into_iter().next() {
-        Some(words) if errno != Errno::EINVAL => Error::invalid(
+        // of these two, callers know another way
+        Some(words) if !matches!(errno, Errno::EINVAL | Errno::EIO) => Error::invalid(
             format!("overlay {}", path.display()),
             format!("{} ({words})", errno.desc()),
         ),
@@ -190,6 +188,10 @@ pub(super) fn fd_path(fd: BorrowedFd<'_>) -> String {
 /// mount(2) with all layers in one option string, at most a page of it. Layers go by descriptor, which keeps the string
 /// short and needs no escaping of `:` and `,`.
 fn in_one_string(overlay: &Overlay, target: BorrowedFd<'_>) -> Result<()> {
+    synced_if_it_must_be(overlay, |overlay| mount_by_string(overlay, target))
+}
+
+fn mount_by_string(overlay: &Overlay, target: BorrowedFd<'_>) -> Result<()> {
     let mut open = Vec::new();
     let mut by_fd = |path: &Path| -> Result<String> {
         let fd = open_path(path)?;
