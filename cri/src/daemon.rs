@@ -38,8 +38,7 @@ pub async fn serve(config: Config) -> Result<()> {
     let paths = Paths::new(config.root(), config.state());
     make_folders(&paths)?;
     let _lock = lock(&paths.lock())?;
-    let view = paths.view();
-    sandbox::show_without_mounts(&paths.pods(), &view)?;
+    let _view = View::show(&paths)?;
     let mut stop = Stop::new()?;
     let core = Arc::new(tokio::task::block_in_place(|| Core::open(config, paths))?);
     recover(&core).await?;
@@ -56,11 +55,27 @@ pub async fn serve(config: Config) -> Result<()> {
     drop(inspection.await);
     nri::stop(&core).await;
     drop(fs::remove_file(&socket));
-    // Containers have mounts of their own of what is in there. After a kill the next daemon finds it.
-    if let Err(error) = sandbox::unmount(&view) {
-        tracing::warn!(%error, "a mount of the daemon's stays");
-    }
     served
+}
+
+/// [`Paths::view`] as long as the daemon serves. Containers have mounts of their own of what is in there; after a kill the
+/// next daemon finds it.
+struct View(PathBuf);
+
+impl View {
+    fn show(paths: &Paths) -> Result<Self> {
+        let view = paths.view();
+        sandbox::show_without_mounts(&paths.pods(), &view)?;
+        Ok(Self(view))
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if let Err(error) = sandbox::unmount(&self.0) {
+            tracing::warn!(%error, "a mount of the daemon's stays");
+        }
+    }
 }
 
 async fn stream(core: Arc<Core>) {

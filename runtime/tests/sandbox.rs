@@ -198,11 +198,18 @@ fn a_view_shows_files_and_no_mounts_of_before_or_later() {
 
     let seen = fs::read_to_string(view.join("file"));
     let hidden = ["before", "later"].map(|name| fs::read_dir(view.join(name)).map(Iterator::count));
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    for place in mounted.iter().chain([&view]) {
+    for place in &mounted {
         sandbox::unmount(place).unwrap();
     }
-    shown.and(again).unwrap();
+    fs::rename(&folder, dir.path().join("former")).unwrap();
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("anew"), "").unwrap();
+    let renewed = sandbox::show_without_mounts(&folder, &view);
+    let anew = view.join("anew").exists();
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    sandbox::unmount(&view).unwrap();
+    shown.and(again).and(renewed).unwrap();
+    assert!(anew, "a folder that is no more is still shown");
     assert_eq!(seen.unwrap(), "seen");
     assert!(hidden.into_iter().all(|count| count.unwrap() == 0));
     let views = table.lines().filter(|line| line.contains(view.to_str().unwrap()));

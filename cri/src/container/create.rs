@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,8 +15,8 @@ use tokio::runtime::Handle;
 
 use super::origin::{self, FromCheckpoint, Origin};
 use super::{
-    Container, ContainerRecord, ContainerState, finish, image_volumes, seccomp, undo_create, unique_name,
-    volumes,
+    Container, ContainerRecord, ContainerState, finish, image_volumes, rootfs, seccomp, undo_create,
+    unique_name, volumes,
 };
 use crate::config::{Handler, RuntimeConfig};
 use crate::core::{Core, new_id};
@@ -29,7 +28,7 @@ use crate::proto::{
     ContainerConfig, ContainerEventType, CreateContainerRequest, LinuxContainerUser, NamespaceMode,
 };
 use crate::spec::{
-    self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, SpecInput, UserDatabase, UserIds, gather,
+    self, ContainerSpec, ImageFacts, SandboxFacts, SandboxFiles, SpecInput, UserDatabase, gather,
 };
 use crate::store::Cell;
 use crate::task::blocking;
@@ -233,28 +232,8 @@ fn prepare(
         Ok(())
     })?;
     relabel(&made)?;
-    let snapshot = core
-        .images
-        .snapshot_in(&record.id, &record.image_id, handler.snapshots_dir.as_deref())?;
-    if ids.are_mapped() {
-        shift_owner(&snapshot.upper, ids)?;
-    }
-    core.layers.refresh(container);
+    let rootfs = rootfs::make(core, handler, container, ids, origin)?;
     write_bundle(&bundle, &made.spec)?;
-    let mut lower = snapshot.lower;
-    lower.push(core.paths.mount_points());
-    let mut rootfs = Overlay {
-        lower,
-        upper: Some(snapshot.upper),
-        work: Some(snapshot.work),
-        options: Vec::new(),
-        idmap: ids.are_mapped(),
-    };
-    origin.fill(&rootfs)?;
-    if !handler.settings.sync_rootfs {
-        // Else the kernel syncs the whole file system below when a container ends, for as long as that takes.
-        rootfs.options.push(Overlay::VOLATILE.to_owned());
-    }
     Ok(CreateContainer {
         id: record.id.clone(),
         bundle,
@@ -277,13 +256,6 @@ fn relabel(made: &ContainerSpec) -> Result<()> {
         pintle_runtime::rootfs::relabel(path, label)?;
     }
     Ok(())
-}
-
-/// The writable layer's folder is the root that the container sees: it belongs to whom the image says, as the pod has it.
-fn shift_owner(upper: &Path, ids: UserIds) -> Result<()> {
-    let is = fs::metadata(upper).io("stat", upper)?;
-    let (uid, gid) = ids.on_host(is.uid(), is.gid());
-    chown(upper, Some(uid), Some(gid)).io("set owner of", upper)
 }
 
 fn log_target(settings: &RuntimeConfig, record: &ContainerRecord) -> Option<LogTarget> {

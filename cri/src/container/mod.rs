@@ -7,6 +7,7 @@ mod image_volumes;
 pub(crate) mod mount_points;
 mod origin;
 mod record;
+mod rootfs;
 mod seccomp;
 mod start;
 mod state;

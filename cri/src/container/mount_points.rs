@@ -1,4 +1,4 @@
-//! The lowest layer of every container: what the mounts are put on that all containers have.
+//! The lowest layer of containers without a user namespace: what the mounts are put on that all containers have.
 //!
 //! Few images bring `/etc/hosts` and its like, so that each container's own layer would get a copy of the image's `/etc` and
 //! three empty files: four inodes to be made and removed on a disk, of the eleven that a pod of one container takes.

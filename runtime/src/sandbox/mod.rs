@@ -11,6 +11,7 @@ mod setup;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -80,15 +81,20 @@ pub fn mount_shm(path: &Path, size: u64, owner: (u32, u32)) -> Result<()> {
     attach(mount.as_fd(), open_path(path)?.as_fd()).path("mount tmpfs on", path)
 }
 
-/// Shows a folder at another place, without what is mounted in it, now or later. If something is mounted there already,
-/// it stays.
+/// Shows a folder at another place, without what is mounted in it, now or later. If it is shown there already, it stays;
+/// another that is shown there, as one that was removed meanwhile, goes.
 ///
 /// To bind a file the kernel goes through all mounts that lie in the mount it is bound from. Of a folder that holds the
 /// pins of hundreds of pods that is most of the work, and of such a view nothing.
 pub fn show_without_mounts(folder: &Path, at: &Path) -> Result<()> {
     fs::create_dir_all(at).path("create folder", at)?;
     if is_mount_point(at)? {
-        return Ok(());
+        let [is, shall] = [at, folder].map(|path| fs::metadata(path).path("stat", path));
+        let (is, shall) = (is?, shall?);
+        if (is.dev(), is.ino()) == (shall.dev(), shall.ino()) {
+            return Ok(());
+        }
+        unmount(at)?;
     }
     let view = clone_tree(AT_FDCWD, folder, false).path("show", folder)?;
     propagate(view.as_fd(), MsFlags::MS_PRIVATE).path("show", folder)?;
