@@ -5,9 +5,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, accept4, socketpair};
 use nix::unistd::Pid;
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::process::Machine;
 use crate::resctrl::Groups;
 use crate::sys::fd::{own, recv_with_fds, retry, send_with_fds};
 
@@ -33,6 +35,8 @@ pub(crate) enum Report {
     },
     /// The container has hooks; a file with them comes with this message.
     Hooks {},
+    /// What the container's further processes are to have, too.
+    Machine(Machine),
     /// The container is in groups of the resctrl file system. Told again whenever another one has been made.
     Resctrl { groups: Groups },
     /// The process exists and is the maker's child.
@@ -87,6 +91,11 @@ impl Channel {
         let fds: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         send_with_fds(self.fd(), &data, &fds).call("report to maker")?;
         Ok(())
+    }
+
+    /// Tells the maker what further processes of the container are to have, if that is anything.
+    pub(crate) fn report_machine(&self, spec: &Spec) -> Result<()> {
+        Machine::of(spec).map_or(Ok(()), |machine| self.report(&Report::Machine(machine)))
     }
 
     /// Tells the maker why it did not work out.

@@ -44,6 +44,19 @@ fn exec(target: &Running, changes: Value) -> Result<(i32, String), pintle_runtim
 }
 
 #[test]
+fn it_has_the_container_s_personality() {
+    let mut b = Bundle::new("echo ready; exec sleep 1000");
+    b.set("/linux/personality", json!({"domain": "LINUX32"}));
+    let mut running = b.prepare().unwrap();
+    running.start().unwrap();
+    assert_eq!(running.line(), "ready");
+    assert_eq!(
+        exec(&running, json!({"args": ["uname", "-m"]})).unwrap(),
+        (0, "i686\n".to_owned())
+    );
+}
+
+#[test]
 fn it_is_inside_in_every_respect() {
     let (_b, running) = running();
     let script = "hostname; ls /proc/self/fd | wc -l; for n in pid net ipc uts mnt cgroup; do \

@@ -231,6 +231,35 @@ fn a_container_in_a_user_namespace_has_its_scope_for_itself() {
 
 #[test]
 #[ignore = "needs systemd as the first process"]
+fn a_unit_has_the_properties_that_annotations_ask_for() {
+    let mut s = Scoped::new("echo ready; sleep 1000");
+    let asked = json!({"org.systemd.property.TimeoutStopSec": "7.5", "org.systemd.property.Description": "'by hand'",
+                       "org.systemd.property.After": "['a.service', 'b.service']"});
+    s.bundle.set("/annotations", asked);
+    let options = Options {
+        cgroups: Cgroups::Systemd,
+        ..s.bundle.options()
+    };
+    let running = s.bundle.prepare_with(&options).unwrap();
+    assert_eq!(
+        (s.show("TimeoutStopUSec"), s.show("Description")),
+        ("7.500s".to_owned(), "by hand".to_owned())
+    );
+    assert!(s.show("After").contains("b.service"));
+    drop(running);
+    cgroup::remove(&s.bundle.cgroup).unwrap();
+    // systemd knows none of that name
+    s.bundle
+        .set("/annotations", json!({"org.systemd.property.NoSuch": "1"}));
+    let error = s.bundle.prepare_with(&options).err().unwrap().to_string();
+    assert!(error.contains("NoSuch"), "{error}");
+    // without being asked for systemd's groups by name, nobody's annotations count
+    drop(s.bundle.prepare().unwrap());
+    assert!(!s.is_known());
+}
+
+#[test]
+#[ignore = "needs systemd as the first process"]
 fn what_was_not_asked_for_is_refused() {
     let s = Scoped::new("true");
     let options = Options {

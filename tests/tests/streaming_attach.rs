@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 use k8s_cri::v1::{AttachRequest, ContainerConfig, ContainerState};
-use pintle_tests::pod;
 use pintle_tests::stream::remote::{self, Session, attach_request};
 use pintle_tests::stream::spdy::Event;
 use pintle_tests::stream::ws::Ws;
 use pintle_tests::world::{self, Running, World};
+use pintle_tests::{pod, wait};
 use tonic::Code;
 
 async fn run(w: &World, change: impl FnOnce(&mut ContainerConfig)) -> Result<Running> {
@@ -85,6 +85,34 @@ async fn a_client_that_vanishes_ends_input_that_was_for_one() {
         session.spdy.vanish().await?;
         ensure!(w.wait_exited(&running.container).await?.exit_code == 0);
         Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_has_closed_its_outputs_still_reads() {
+    world::test(async |w| {
+        let script = "exec > /tmp/got 2> /dev/null; cat; sleep 86400";
+        let running = run(w, |config| {
+            config.stdin_once = true;
+            config.command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        })
+        .await?;
+        let mut session = Session::attach(&w.cri, attach_request(&running.container)).await?;
+        session.stdin()?.write(b"one ").await?;
+        ensure!(session.stdout()?.next().await? == Event::Fin);
+        session.stdin()?.write(b"two").await?;
+        session.stdin()?.finish().await?;
+        let status = session.error.read_to_end().await?;
+        ensure!(
+            remote::exit_code(&status)? == 0,
+            "the session ends with its input"
+        );
+        wait::until_some("all of the input", wait::PATIENCE, || async {
+            let got = w.exec(&running.container, &["cat", "/tmp/got"]).await.ok()?;
+            (got == "one two").then_some(())
+        })
+        .await
     })
     .await;
 }

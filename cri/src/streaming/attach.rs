@@ -51,8 +51,15 @@ async fn attach(core: &Core, request: &AttachRequest, streams: Streams) -> Resul
     let has_output = stdout.is_some() || stderr.is_some();
     let until = watch::Sender::new(None);
     let carry = |from, to| pump::carry(from, to, Patience::new(&until), Unheard::Left);
-    let output = async {
-        tokio::join!(carry(stdout, to_stdout), carry(stderr, to_stderr));
+    // A process may close its outputs and still read.
+    let input = async {
+        tokio::select! {
+            () = pump::feed(typed, stdin) => {}
+            () = exit_of(&container) => {}
+        }
+    };
+    let main = async {
+        tokio::join!(carry(stdout, to_stdout), carry(stderr, to_stderr), input);
         if !has_output {
             exit_of(&container).await;
         }
@@ -64,11 +71,8 @@ async fn attach(core: &Core, request: &AttachRequest, streams: Streams) -> Resul
             }
         }
     };
-    let side = async {
-        tokio::join!(pump::feed(typed, stdin), sizes);
-    };
     tokio::select! {
-        () = alongside(output, side) => {}
+        () = alongside(main, sizes) => {}
         () = link.closed() => {}
     }
     Ok(())

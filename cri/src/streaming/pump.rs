@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::unix::pipe::{Receiver as Source, Sender as Drain};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -49,13 +49,21 @@ pub(super) fn terminal(master: &OwnedFd) -> io::Result<(Source, Drain)> {
 /// What a pipe holds if nobody asks for more, in bytes (pipe(7)).
 const PIPE: usize = 64 << 10;
 
-/// Writes what the client sends until it ends, or the process takes no more.
+/// Writes what the client sends until it ends, or nobody takes more.
 pub(super) async fn feed(from: Option<Input>, to: Option<Drain>) {
     let (Some(mut from), Some(mut to)) = (from, to) else {
         return;
     };
     let mut is_wide = false;
-    while let Taken::Data(data) = from.next().await {
+    loop {
+        let taken = tokio::select! {
+            taken = from.next() => taken,
+            // The reader's end is closed. A client that sends nothing would never hear of it.
+            _ = to.ready(Interest::ERROR) => return,
+        };
+        let Taken::Data(data) = taken else {
+            return;
+        };
         if !is_wide && data.len() >= PIPE {
             is_wide = true;
             widen(&to);

@@ -21,6 +21,7 @@ mod update;
 mod v1;
 mod v2;
 
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -137,6 +138,14 @@ impl Handle {
             None => checked(name)?,
         };
         Ok(Self { path, scope })
+    }
+
+    /// With the properties of its unit that annotations ask for, `org.systemd.property.*`, if systemd is to make it.
+    pub(crate) fn annotated(mut self, annotations: &HashMap<String, String>) -> Result<Self> {
+        if let Some(scope) = &mut self.scope {
+            scope.annotated(annotations)?;
+        }
+        Ok(self)
     }
 
     /// The name by which [`Handle::new`] finds it again.

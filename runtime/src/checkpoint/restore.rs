@@ -75,6 +75,7 @@ fn keep(options: &Options, restore: &Restore, stdio: [OwnedFd; 3], channel: &Cha
         owns_pids: false,
         memory: None,
     })?;
+    channel.report_machine(&basis.spec)?;
     let keeper = Keeper {
         options,
         restore,

@@ -149,6 +149,11 @@ pub(super) fn cgroup(spec: &Spec, options: &Options) -> Result<cgroup::Handle> {
             FIELD,
             "\"slice:prefix:name\" is a group of systemd's, which was not asked for",
         )),
+        // of a daemon's containers these are their users' words, who have none about units
+        (Cgroups::Systemd, true) => match spec.annotations() {
+            Some(annotations) => handle.annotated(annotations),
+            None => Ok(handle),
+        },
         _ => Ok(handle),
     }
 }

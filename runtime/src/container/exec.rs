@@ -250,7 +250,11 @@ impl Progress {
             Report::Console {} => self.console = fds.into_iter().next(),
             Report::Ready { warnings } => self.warnings = warnings,
             Report::Failed { kind, message } => return Err(Error::Remote { kind, message }),
-            Report::Begun { .. } | Report::Hooks {} | Report::Resctrl { .. } | Report::Limited { .. } => {
+            Report::Begun { .. }
+            | Report::Hooks {}
+            | Report::Machine(_)
+            | Report::Resctrl { .. }
+            | Report::Limited { .. } => {
                 return Err(Error::sys("exec: unexpected report", Errno::EPROTO));
             }
         }

@@ -17,7 +17,7 @@ use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Result};
 use crate::namespace::{self, IdMaps, Plan};
 use crate::netdev;
-use crate::process::{self, Console, Launch};
+use crate::process::{self, Console, Launch, Machine};
 use crate::rootfs::{BlankMounts, Builder, Sources, View};
 use crate::seccomp::Filter;
 use crate::sys::cred::become_root;
@@ -210,15 +210,13 @@ impl Init<'_> {
     }
 
     fn launch(self, root: OwnedFd) -> Error {
-        let process =
-            match process_of(self.spec).and_then(|p| process::set_execution_domain(self.spec).map(|()| p)) {
-                Ok(process) => process,
-                Err(e) => return e,
-            };
+        let process = match process_of(self.spec) {
+            Ok(process) => process,
+            Err(e) => return e,
+        };
         let set_up = || -> Result<()> {
-            let linux = self.spec.linux().as_ref();
-            if let Some(policy) = linux.and_then(|l| l.memory_policy().as_ref()) {
-                process::apply_memory_policy(policy)?;
+            if let Some(machine) = Machine::of(self.spec) {
+                machine.apply()?;
             }
             process::set_labels_for_exec(self.proc.as_fd(), "process", process)
         };

@@ -152,6 +152,7 @@ impl Making {
             terminal_newlines: self.terminal_newlines,
             warnings: self.progress.warnings,
             foreign: self.foreign,
+            machine: self.progress.machine,
             resctrl: self.progress.resctrl,
             hooks: self.progress.hooks,
         }

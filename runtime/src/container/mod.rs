@@ -48,6 +48,7 @@ pub(crate) use basis::Basis;
 use crate::cgroup;
 use crate::checkpoint::Restore;
 use crate::foreign::Foreign;
+use crate::process::Machine;
 use crate::protocol::{CreateContainer, ForeignRuntime, Overlay};
 use crate::resctrl;
 use crate::rootfs::BlankMounts;
@@ -162,6 +163,8 @@ pub struct Prepared {
     pub warnings: Vec<String>,
     /// Who has made it, if that was another runtime.
     pub foreign: Option<Foreign>,
+    /// What its further processes have, too.
+    machine: Option<Box<Machine>>,
     /// Its groups of the resctrl file system.
     pub(crate) resctrl: Option<resctrl::Groups>,
     /// Those that are still to run.
@@ -182,7 +185,8 @@ impl Prepared {
             foreign: self.foreign.as_ref(),
             resctrl: self.resctrl.as_ref(),
             below: &[],
-            spec: None,
+            machine: self.machine.as_deref(),
+            told: None,
         }
     }
 }
@@ -221,9 +225,14 @@ pub struct ExecTarget<'a> {
     pub(crate) resctrl: Option<&'a resctrl::Groups>,
     /// Groups below its cgroup, to be in there instead.
     pub(crate) below: &'a [cgroup::Below],
-    /// Its configuration, if what that says beyond the process is to hold for this one, too: personality, memory policy,
-    /// a seccomp profile with a listener.
-    pub(crate) spec: Option<&'a Told<'a>>,
+    /// What the process has in common with its init.
+    pub(crate) machine: Option<&'a Machine>,
+    /// How it is named to the listener of its seccomp profile, if the filter is to be compiled for it.
+    #[cfg_attr(
+        not(feature = "seccomp-compile"),
+        expect(dead_code, reason = "filters are compiled elsewhere")
+    )]
+    pub(crate) told: Option<&'a Told<'a>>,
 }
 
 /// A process that has entered a container, and may have ended since.

@@ -15,6 +15,7 @@ use super::{InitStdio, Options, Prepared};
 use crate::cgroup;
 use crate::channel::{Channel, Report};
 use crate::error::{Context, Error, Kind, Result};
+use crate::process::Machine;
 use crate::protocol::CreateContainer;
 use crate::resctrl;
 use crate::sys::process::{pidfd_kill, pidfd_open, wait};
@@ -141,6 +142,7 @@ pub(super) struct Progress {
     pub(super) init: Option<Pid>,
     pub(super) console: Option<OwnedFd>,
     pub(super) hooks: Option<hooks::Plan>,
+    pub(super) machine: Option<Box<Machine>>,
     pub(super) resctrl: Option<resctrl::Groups>,
     pub(super) warnings: Vec<String>,
     limited: bool,
@@ -187,6 +189,7 @@ impl Progress {
                 let file = fds.into_iter().next().map(File::from);
                 self.hooks = file.map(hooks::Plan::from_file).transpose()?;
             }
+            Report::Machine(machine) => self.machine = Some(Box::new(machine)),
             Report::Resctrl { groups } => self.resctrl = Some(groups),
             Report::Init { pid } => self.init = Some(Pid::from_raw(pid)),
             Report::Limited { warnings } => {

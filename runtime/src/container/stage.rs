@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::prctl::set_dumpable;
-use oci_spec::runtime::{LinuxMemory, LinuxNamespaceType, LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use super::init::Init;
 use super::lenient::Read;
@@ -78,10 +78,10 @@ fn try_run(
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
     let resources = resources.unwrap_or(&none);
-    report_begun(&cgroup, &plan, resources, channel)?;
-    let entry = make_group(&cgroup, resources)?;
+    report_begun(&cgroup, &plan, &spec, channel)?;
     // who is in a user namespace may not have a child born where only the host's root may enter
-    let entry = entry.filter(|entry| entry.tree().is_none() || !plan.joins(LinuxNamespaceType::User));
+    let entry = make_group(&cgroup, resources)?
+        .filter(|entry| entry.tree().is_none() || !plan.joins(LinuxNamespaceType::User));
     let (gate, opener) = UnixStream::pair().call("socketpair")?;
     let server = Server {
         spec: &spec,
@@ -187,18 +187,15 @@ fn flags(plan: &Plan, blank: Option<&BlankMounts>) -> u64 {
 }
 
 /// From here on something is made that is to be undone.
-fn report_begun(
-    cgroup: &cgroup::Handle,
-    plan: &Plan,
-    resources: &LinuxResources,
-    channel: &Channel,
-) -> Result<()> {
+fn report_begun(cgroup: &cgroup::Handle, plan: &Plan, spec: &Spec, channel: &Channel) -> Result<()> {
+    let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
     channel.report(&Report::Begun {
         cgroup: cgroup.name().to_string_lossy().into_owned(),
         namespaces: plan.all(),
         owns_pids: plan.is_new(LinuxNamespaceType::Pid),
-        memory: resources.memory().as_ref().and_then(LinuxMemory::limit),
-    })
+        memory: resources.and_then(|r| r.memory().as_ref()?.limit()),
+    })?;
+    channel.report_machine(spec)
 }
 
 /// The container's hooks, of which the maker is to know.

@@ -38,6 +38,7 @@ pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
         id,
         bundle: &container.record.bundle,
     };
+    let machine = crate::process::Machine::of(&spec);
     let target = ExecTarget {
         init_pidfd: pidfd.as_fd(),
         cgroup: &group,
@@ -48,7 +49,8 @@ pub(super) fn exec(context: &mut Context, given: &Given) -> Result<i32> {
         foreign: None,
         resctrl: container.record.resctrl.as_ref(),
         below: &below,
-        spec: Some(&told),
+        machine: machine.as_ref(),
+        told: Some(&told),
     };
     let InitStdio {
         stdin,

@@ -18,7 +18,5 @@ pub(crate) use limits::set_oom_score;
 pub(crate) use lsm::{
     check as check_labels, is_selinux as selinux_is_enabled, set_for_exec as set_labels_for_exec,
 };
-pub(crate) use placement::{
-    Affinity, apply_memory_policy, reset_affinity, set_affinity, set_execution_domain,
-};
+pub(crate) use placement::{Affinity, Machine, reset_affinity, set_affinity};
 pub(crate) use terminal::{Console, open as open_terminal};

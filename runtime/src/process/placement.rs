@@ -5,8 +5,10 @@ use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use oci_spec::runtime::{
-    LinuxMemoryPolicy, LinuxPersonalityDomain, MemoryPolicyFlagType, MemoryPolicyModeType, Process, Spec,
+    LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain, MemoryPolicyFlagType, MemoryPolicyModeType,
+    Process, Spec,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::sys::process::{set_memory_policy, set_personality};
@@ -60,7 +62,7 @@ pub(crate) fn reset_affinity() {
 }
 
 /// Has the caller's memory come from the nodes of a policy.
-pub(crate) fn apply_memory_policy(policy: &LinuxMemoryPolicy) -> Result<()> {
+fn apply_memory_policy(policy: &LinuxMemoryPolicy) -> Result<()> {
     const FIELD: &str = "linux.memoryPolicy";
     let mode = match policy.mode() {
         MemoryPolicyModeType::MpolDefault => 0,
@@ -89,11 +91,34 @@ pub(crate) fn apply_memory_policy(policy: &LinuxMemoryPolicy) -> Result<()> {
     })
 }
 
-/// Applies `linux.personality`.
-pub(crate) fn set_execution_domain(spec: &Spec) -> Result<()> {
-    let Some(personality) = spec.linux().as_ref().and_then(|l| l.personality().as_ref()) else {
-        return Ok(());
-    };
+/// What all of a container's processes have besides their own settings: `linux.personality` and `linux.memoryPolicy`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    personality: Option<LinuxPersonality>,
+    memory_policy: Option<LinuxMemoryPolicy>,
+}
+
+impl Machine {
+    /// None if nothing is asked for, as nearly always.
+    pub(crate) fn of(spec: &Spec) -> Option<Self> {
+        let linux = spec.linux().as_ref()?;
+        let machine = Self {
+            personality: linux.personality().clone(),
+            memory_policy: linux.memory_policy().clone(),
+        };
+        (machine.personality.is_some() || machine.memory_policy.is_some()).then_some(machine)
+    }
+
+    /// Applies them to the caller, and to what it executes.
+    pub(crate) fn apply(&self) -> Result<()> {
+        if let Some(personality) = &self.personality {
+            set_execution_domain(personality)?;
+        }
+        self.memory_policy.as_ref().map_or(Ok(()), apply_memory_policy)
+    }
+}
+
+fn set_execution_domain(personality: &LinuxPersonality) -> Result<()> {
     if personality.flags().as_ref().is_some_and(|f| !f.is_empty()) {
         return Err(Error::invalid("linux.personality.flags", "none is defined"));
     }

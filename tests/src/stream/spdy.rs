@@ -98,7 +98,11 @@ impl Spdy {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id, sink);
-        self.writer.lock().await.syn_stream(id, headers).await?;
+        {
+            let mut writer = self.writer.lock().await;
+            let frame = syn_stream(&mut writer.deflate, id, headers)?;
+            writer.io.write_all(&frame).await?;
+        }
         let mut stream = Stream {
             id,
             events,
@@ -117,23 +121,21 @@ impl Spdy {
     }
 }
 
-impl Writer {
-    async fn syn_stream(&mut self, id: u32, headers: &[(&str, &str)]) -> Result<()> {
-        let mut text = u32::try_from(headers.len())?.to_be_bytes().to_vec();
-        for part in headers.iter().flat_map(|(name, value)| [name, value]) {
-            text.extend(u32::try_from(part.len())?.to_be_bytes());
-            text.extend(part.as_bytes());
-        }
-        let mut block = Vec::with_capacity(text.len() + 128);
-        self.deflate
-            .compress_vec(&text, &mut block, FlushCompress::Sync)?;
-        let mut frame = vec![0x80, 3, 0, 1];
-        frame.extend(u32::try_from(10 + block.len())?.to_be_bytes());
-        frame.extend(id.to_be_bytes());
-        frame.extend([0; 6]);
-        frame.extend(block);
-        Ok(self.io.write_all(&frame).await?)
+/// The frame that opens a stream.
+pub fn syn_stream(deflate: &mut Compress, id: u32, headers: &[(&str, &str)]) -> Result<Vec<u8>> {
+    let mut text = u32::try_from(headers.len())?.to_be_bytes().to_vec();
+    for part in headers.iter().flat_map(|(name, value)| [name, value]) {
+        text.extend(u32::try_from(part.len())?.to_be_bytes());
+        text.extend(part.as_bytes());
     }
+    let mut block = Vec::with_capacity(text.len() + 128);
+    deflate.compress_vec(&text, &mut block, FlushCompress::Sync)?;
+    let mut frame = vec![0x80, 3, 0, 1];
+    frame.extend(u32::try_from(10 + block.len())?.to_be_bytes());
+    frame.extend(id.to_be_bytes());
+    frame.extend([0; 6]);
+    frame.extend(block);
+    Ok(frame)
 }
 
 impl Stream {

@@ -10,6 +10,7 @@
 //! Only making, limiting and removing a container go through systemd. All else (exec, statistics, freezing, killing)
 //! takes the files, as with groups of our own: a call over the bus for each exec would keep systemd busy.
 
+mod annotations;
 mod bus;
 mod properties;
 mod unit;
@@ -62,6 +63,13 @@ fn start_on(bus: &mut Bus, scope: &Scope, pid: Pid, resources: &LinuxResources) 
         ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
     ];
     properties.extend(properties::devices_of(resources, detect())?);
+    // the last one of a name counts
+    properties.extend(
+        scope
+            .extra
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone())),
+    );
     let mut body = Writer::default();
     body.text(&scope.name);
     body.text("replace");

@@ -1,7 +1,10 @@
 //! Names of systemd's units, and where systemd has their groups.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::annotations;
+use super::wire::Value;
 use crate::error::{Error, Result};
 
 /// Field of a specification that names a group.
@@ -19,6 +22,8 @@ pub(in crate::cgroup) struct Scope {
     pub(super) slice: String,
     /// As it was given.
     text: String,
+    /// What else it is asked to be.
+    pub(super) extra: Vec<(String, Value)>,
 }
 
 impl Scope {
@@ -48,9 +53,16 @@ impl Scope {
                 name,
                 slice: slice.to_owned(),
                 text: text.to_owned(),
+                extra: Vec::new(),
             })),
             false => Err(invalid(text, "systemd has no such names")),
         }
+    }
+
+    /// With the properties that are asked for by annotations.
+    pub(in crate::cgroup) fn annotated(&mut self, annotations: &HashMap<String, String>) -> Result<()> {
+        self.extra = annotations::properties(annotations)?;
+        Ok(())
     }
 
     /// As it was given.

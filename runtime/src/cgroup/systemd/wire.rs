@@ -32,8 +32,14 @@ const LONGEST: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Bool(bool),
+    Byte(u8),
+    I32(i32),
+    U32(u32),
+    I64(i64),
     U64(u64),
     Text(String),
+    /// `as`
+    Texts(Vec<String>),
     /// `au`: processes.
     Numbers(Vec<u32>),
     /// `ay`: a mask of processors or memory nodes.
@@ -46,8 +52,13 @@ impl Value {
     fn signature(&self) -> &'static str {
         match self {
             Self::Bool(_) => "b",
+            Self::Byte(_) => "y",
+            Self::I32(_) => "i",
+            Self::U32(_) => "u",
+            Self::I64(_) => "x",
             Self::U64(_) => "t",
             Self::Text(_) => "s",
+            Self::Texts(_) => "as",
             Self::Numbers(_) => "au",
             Self::Bytes(_) => "ay",
             Self::Pairs(_) => "a(ss)",
@@ -117,8 +128,13 @@ impl Writer {
         self.signature(value.signature());
         match value {
             Value::Bool(yes) => self.boolean(*yes),
+            Value::Byte(n) => self.byte(*n),
+            Value::I32(n) => self.u32(n.cast_unsigned()),
+            Value::U32(n) => self.u32(*n),
+            Value::I64(n) => self.u64(n.cast_unsigned()),
             Value::U64(n) => self.u64(*n),
             Value::Text(text) => self.text(text),
+            Value::Texts(texts) => self.array(4, |w| texts.iter().for_each(|text| w.text(text))),
             Value::Numbers(numbers) => self.array(4, |w| numbers.iter().for_each(|n| w.u32(*n))),
             Value::Bytes(bytes) => self.array(1, |w| w.bytes.extend(bytes)),
             Value::Pairs(pairs) => self.array(8, |w| {
@@ -350,15 +366,19 @@ mod tests {
             ("C", Value::Numbers(vec![9])),
             ("D", Value::Bytes(vec![5])),
             ("E", Value::Pairs(vec![("p".into(), "rw".into())])),
+            ("F", Value::Texts(vec!["x".into(), "y".into()])),
+            ("G", Value::I64(-2)),
         ]);
         let bytes = w.into_bytes();
         let expected: &[&[u8]] = &[
-            b"\x7f\0\0\0\0\0\0\0",
+            b"\xb8\0\0\0\0\0\0\0",
             b"\x01\0\0\0A\0\x01t\0\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0",
             b"\x01\0\0\0B\0\x01b\0\0\0\0\x01\0\0\0",
             b"\x01\0\0\0C\0\x02au\0\0\0\x04\0\0\0\x09\0\0\0\0\0\0\0",
             b"\x01\0\0\0D\0\x02ay\0\0\0\x01\0\0\0\x05\0\0\0\0\0\0\0",
             b"\x01\0\0\0E\0\x05a(ss)\0\0\0\0\x0f\0\0\0\0\0\0\0\x01\0\0\0p\0\0\0\x02\0\0\0rw\0",
+            b"\0\x01\0\0\0F\0\x02as\0\0\0\x0e\0\0\0\x01\0\0\0x\0\0\0\x01\0\0\0y\0",
+            b"\0\0\x01\0\0\0G\0\x01x\0\0\0\0\0\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff",
         ];
         assert_eq!(bytes, expected.concat());
     }

@@ -8,7 +8,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::prctl::{set_child_subreaper, set_dumpable};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, setsid};
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Process};
 
 use crate::cgroup;
 use crate::channel::{Channel, Report};
@@ -69,8 +69,8 @@ impl Stage<'_> {
         ];
         close_but_preserved(&keep, target.preserve_fds).call("close_range")?;
         let filter = filter.map(Filter::read).transpose()?;
-        if let Some(told) = target.spec {
-            apply_machine(told.spec)?;
+        if let Some(machine) = target.machine {
+            machine.apply()?;
         }
         #[cfg(feature = "seccomp-compile")]
         let listened = Listened::connect(target, filter.is_some())?;
@@ -121,19 +121,6 @@ impl Stage<'_> {
     }
 }
 
-/// What the init has besides its process's own settings.
-fn apply_machine(spec: &Spec) -> Result<()> {
-    process::set_execution_domain(spec)?;
-    match spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.memory_policy().as_ref())
-    {
-        Some(policy) => process::apply_memory_policy(policy),
-        None => Ok(()),
-    }
-}
-
 /// A filter whose listener is to be told of the process, once that exists.
 #[cfg(feature = "seccomp-compile")]
 struct Listened<'a> {
@@ -148,7 +135,7 @@ struct Listened<'a> {
 impl<'a> Listened<'a> {
     /// That of a container whose filter isn't at hand as a file.
     fn connect(target: &'a ExecTarget<'a>, has_filter: bool) -> Result<Option<Self>> {
-        let Some(told) = target.spec.filter(|_| !has_filter) else {
+        let Some(told) = target.told.filter(|_| !has_filter) else {
             return Ok(None);
         };
         let waiting = seccomp::connect(told.spec)?.filter(seccomp::Waiting::has_listener);
