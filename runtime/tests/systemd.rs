@@ -241,10 +241,10 @@ fn a_unit_has_the_properties_that_annotations_ask_for() {
         ..s.bundle.options()
     };
     let running = s.bundle.prepare_with(&options).unwrap();
-    assert_eq!(
-        (s.show("TimeoutStopUSec"), s.show("Description")),
-        ("7.500s".to_owned(), "by hand".to_owned())
-    );
+    assert_eq!(s.show("Description"), "by hand");
+    // written with more digits or fewer
+    let time_out = s.show("TimeoutStopUSec");
+    assert!(time_out.starts_with("7.5"), "{time_out}");
     assert!(s.show("After").contains("b.service"));
     drop(running);
     cgroup::remove(&s.bundle.cgroup).unwrap();

@@ -71,6 +71,7 @@ fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    pintle_runtime::keep_heap_small();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("pintled")

@@ -21,8 +21,8 @@ use super::session::Session;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
-/// How many pieces all blobs together have in memory.
-pub(super) const PIECES: usize = 6;
+/// How many pieces all blobs together have in memory. Each layer has a connection of its own besides.
+pub(super) const PIECES: usize = 3;
 /// The size of a piece.
 const PIECE: u64 = 2 << 20;
 /// How many pieces of one blob are fetched ahead.
@@ -40,12 +40,12 @@ pub(crate) struct BlobReader {
     /// Where the parts begin that are not asked for yet, once the blob is split.
     next: Option<u64>,
     ahead: VecDeque<Piece>,
-    /// What is handed on now, from a piece.
-    ready: VecDeque<Bytes>,
+    /// The piece that was handed on last: in use until the next one is asked for.
+    in_use: Option<Piece>,
 }
 
 struct Piece {
-    task: JoinHandle<Result<VecDeque<Bytes>>>,
+    task: JoinHandle<Result<Bytes>>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -63,17 +63,15 @@ impl BlobReader {
             starved: 0,
             next: None,
             ahead: VecDeque::new(),
-            ready: VecDeque::new(),
+            in_use: None,
         }
     }
 
     /// The next bytes; `None` once all of them have come. `waiting` says, once they are
     /// here, whether the reader had nothing left to do.
     pub(crate) async fn next(&mut self, waiting: impl Fn() -> bool) -> Result<Option<Bytes>> {
+        self.in_use = None;
         loop {
-            if let Some(chunk) = self.ready.pop_front() {
-                return Ok(Some(chunk));
-            }
             self.fetch_ahead();
             if let Some(chunk) = self.stream.next().await? {
                 self.judge(waiting(), chunk.len() as u64);
@@ -81,10 +79,11 @@ impl BlobReader {
             }
             if let Some(mut piece) = self.ahead.pop_front() {
                 let ended = (&mut piece.task).await;
-                self.ready = ended.map_err(|_| Error::Worker {
+                let bytes = ended.map_err(|_| Error::Worker {
                     what: "fetching a part of a layer",
                 })??;
-                continue;
+                self.in_use = Some(piece);
+                return Ok(Some(bytes));
             }
             match self.next {
                 // No piece could be had in advance: this part comes as a stream.
@@ -124,7 +123,7 @@ impl BlobReader {
             let end = (begin + PIECE).min(self.stream.size());
             let part = self.stream.part(begin, end);
             self.ahead.push_back(Piece {
-                task: tokio::spawn(whole(part)),
+                task: tokio::spawn(whole(part, end - begin)),
                 _slot: slot,
             });
             begin = end;
@@ -133,10 +132,11 @@ impl BlobReader {
     }
 }
 
-async fn whole(mut part: BlobStream) -> Result<VecDeque<Bytes>> {
-    let mut chunks = VecDeque::new();
+/// Copies what comes: each chunk is a window of a larger block, and would keep all of that in memory.
+async fn whole(mut part: BlobStream, size: u64) -> Result<Bytes> {
+    let mut piece = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     while let Some(chunk) = part.next().await? {
-        chunks.push_back(chunk);
+        piece.extend_from_slice(&chunk);
     }
-    Ok(chunks)
+    Ok(piece.into())
 }

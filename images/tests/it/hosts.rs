@@ -108,6 +108,48 @@ async fn what_a_mirror_lacks_comes_from_the_registry() {
     );
 }
 
+/// Runs this test in a process of its own, whose environment names the proxy.
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_used_but_not_for_loopback() {
+    const MARK: &str = "PINTLE_TEST_PROXY";
+    if std::env::var_os(MARK).is_none() {
+        let proxy = Registry::start();
+        proxy.push("app", "v1", &image());
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "hosts::a_proxy_of_the_environment_is_used_but_not_for_loopback",
+            ])
+            .env(MARK, "1")
+            .env("http_proxy", format!("http://{}", proxy.address()))
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        let hosts: Vec<_> = proxy
+            .log()
+            .iter()
+            .map(|r| r.header("host").map(str::to_owned))
+            .collect();
+        assert!(
+            !hosts.is_empty() && hosts.iter().all(|h| h.as_deref() == Some("registry.example")),
+            "{hosts:?}"
+        );
+        return;
+    }
+    let configured = Configured::new();
+    // A name that nobody but the proxy knows.
+    configured.write("registry.example", "server = \"http://registry.example\"\n");
+    configured.test.pull("registry.example/app:v1").await.unwrap();
+    let near = Registry::start();
+    let reference = near.push("app", "v2", &TestImage::new(vec![Layer::files(&[("g", "g")])]));
+    configured.test.pull(&reference).await.unwrap();
+    assert!(!near.log().is_empty());
+}
+
 #[tokio::test]
 async fn abilities_paths_and_headers() {
     let (mirror, registry) = (Registry::start(), Registry::start());

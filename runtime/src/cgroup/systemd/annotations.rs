@@ -58,7 +58,9 @@ fn microseconds(text: &str) -> Option<Value> {
         clippy::cast_sign_loss,
         reason = "in range, and rounded"
     )]
-    (0.0..9e18).contains(&microseconds).then_some(Value::U64(microseconds as u64))
+    (0.0..9e18)
+        .contains(&microseconds)
+        .then_some(Value::U64(microseconds as u64))
 }
 
 /// One value, all of the text.

@@ -200,7 +200,8 @@ fn streams(kind: Kind) -> Vec<Vec<(&'static str, String)>> {
     match kind {
         Kind::Remote { stdin } => [("error", true), ("stdin", stdin), ("stdout", true)]
             .into_iter()
-            .filter_map(|(name, wanted)| wanted.then(|| vec![("streamtype", name.to_owned())]))
+            .filter(|(_, wanted)| *wanted)
+            .map(|(name, _)| vec![("streamtype", name.to_owned())])
             .collect(),
         Kind::Forward(port) => ["error", "data"]
             .map(|name| {
