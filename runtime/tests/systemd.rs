@@ -251,6 +251,10 @@ fn a_unit_has_the_properties_that_annotations_ask_for() {
     // systemd knows none of that name
     s.bundle
         .set("/annotations", json!({"org.systemd.property.NoSuch": "1"}));
+    let options = Options {
+        cgroups: Cgroups::Systemd,
+        ..s.bundle.options()
+    };
     let error = s.bundle.prepare_with(&options).err().unwrap().to_string();
     assert!(error.contains("NoSuch"), "{error}");
     // without being asked for systemd's groups by name, nobody's annotations count
