@@ -120,6 +120,12 @@ impl Manager for V1 {
             .is_some_and(|state| state != "THAWED")
     }
 
+    fn has_stopped(&self, path: &Path) -> bool {
+        v1_folder("freezer", path)
+            .and_then(|folder| file::read(&folder, "freezer.state").ok())
+            .is_some_and(|state| state == "FROZEN")
+    }
+
     fn folders(&self, path: &Path) -> Vec<PathBuf> {
         hierarchies().iter().map(|h| h.mount.join(path)).collect()
     }

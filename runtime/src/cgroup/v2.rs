@@ -78,6 +78,10 @@ impl Manager for V2 {
         file::read(&mount().join(path), "cgroup.freeze").is_ok_and(|v| v == "1")
     }
 
+    fn has_stopped(&self, path: &Path) -> bool {
+        file::counter(&mount().join(path), "cgroup.events", "frozen") == Some(1)
+    }
+
     fn folders(&self, path: &Path) -> Vec<PathBuf> {
         vec![mount().join(path)]
     }

@@ -1,6 +1,5 @@
 //! Processes that stand still while they are dumped, and go on whatever comes of it.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -27,11 +26,11 @@ impl Frozen {
         for group in groups {
             // first in the list: a write that fails may have stopped some of the processes
             frozen.groups.push(group.clone());
-            group.freeze(true)?;
+            group.begin_to_freeze()?;
         }
         let deadline = Instant::now() + limit;
         for group in groups {
-            while !stands_still(group) {
+            while !group.has_stopped() {
                 if Instant::now() >= deadline {
                     let message = "its processes do not stand still: one of them waits in the kernel";
                     return Err(refused(Kind::Kernel, message));
@@ -57,13 +56,4 @@ pub(super) fn folder(group: &Handle) -> Option<PathBuf> {
     let folders = cgroup::manager().folders(group.path());
     let of = |file: &str| folders.iter().find(|folder| folder.join(file).exists()).cloned();
     of("freezer.state").or_else(|| of("cgroup.freeze"))
-}
-
-fn stands_still(group: &Handle) -> bool {
-    let Some(folder) = folder(group) else { return true };
-    match fs::read_to_string(folder.join("freezer.state")) {
-        Ok(state) => state.trim() == "FROZEN",
-        Err(_) => fs::read_to_string(folder.join("cgroup.events"))
-            .is_ok_and(|events| events.lines().any(|line| line == "frozen 1")),
-    }
 }

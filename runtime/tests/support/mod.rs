@@ -191,6 +191,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         if !self.ended {
             let _ = nix::sys::signal::kill(self.prepared.pid, nix::sys::signal::Signal::SIGKILL);
+            // a test may have failed while it stood still, and then it can't end
+            let _ = self.prepared.cgroup.freeze(false);
             let _ = waitpid(self.prepared.pid, None);
         }
         let removed = self.prepared.cgroup.remove();
