@@ -1,6 +1,7 @@
 //! What the processes that set up a container tell their maker, over one SOCK_SEQPACKET pair.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, accept4, socketpair};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Kind, Result};
 use crate::process::Machine;
 use crate::resctrl::Groups;
+use crate::sys::birth::Birth;
 use crate::sys::fd::{own, recv_with_fds, retry, send_with_fds};
 
 /// Error texts are cut to this many bytes, so that a message always fits.
@@ -53,7 +55,11 @@ pub(crate) enum Report {
 
 /// An end of the channel.
 #[derive(Debug)]
-pub(crate) struct Channel(OwnedFd);
+pub(crate) struct Channel {
+    fd: OwnedFd,
+    /// Of the process that is set up.
+    birth: Option<Arc<Birth>>,
+}
 
 impl Channel {
     /// Both ends: the maker's and the set-up processes'.
@@ -65,19 +71,34 @@ impl Channel {
             SockFlag::SOCK_CLOEXEC,
         )
         .call("socketpair")?;
-        Ok((Self(a), Self(crate::process::above_stdio(b)?)))
+        let birth = Some(Arc::new(Birth::new().call("mmap")?));
+        let theirs = Self {
+            fd: crate::process::above_stdio(b)?,
+            birth: birth.clone(),
+        };
+        Ok((Self { fd: a, birth }, theirs))
     }
 
     pub(crate) fn from_fd(fd: OwnedFd) -> Self {
-        Self(fd)
+        Self { fd, birth: None }
     }
 
     pub(crate) fn into_fd(self) -> OwnedFd {
-        self.0
+        self.fd
+    }
+
+    /// To be given to clone3(2) by whoever makes the process.
+    pub(crate) fn birth(&self) -> Option<&Birth> {
+        self.birth.as_deref()
+    }
+
+    /// The process that is set up, if it has been made: also where its maker was killed before he told.
+    pub(crate) fn born(&self) -> Option<Pid> {
+        self.birth()?.pid()
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 
     /// Tells the maker something. If it is gone there is nobody left to do this for.
@@ -156,7 +177,7 @@ impl Channel {
     pub(crate) fn accept_release(listener: &OwnedFd) -> Result<Self> {
         loop {
             let accepted = retry(|| accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC));
-            let channel = Self(crate::process::above_stdio(own(accepted.call("accept")?))?);
+            let channel = Self::from_fd(crate::process::above_stdio(own(accepted.call("accept")?))?);
             // one who has gone again may be followed by another
             if channel.wait_for_release() {
                 return Ok(channel);

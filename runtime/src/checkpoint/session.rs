@@ -74,7 +74,7 @@ impl Criu {
         let theirs = above_stdio(theirs)?;
         let tree = place.cgroup.and_then(Entry::tree);
         let forked = match tree {
-            Some(tree) => clone(0, false, Some(tree)),
+            Some(tree) => clone(0, false, Some(tree), None),
             None => fork(),
         };
         match forked.call("fork")? {

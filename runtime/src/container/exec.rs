@@ -184,7 +184,9 @@ impl Entering {
 
     /// What came of it. A process whose program runs may have ended meanwhile; one that failed to do so is killed.
     pub fn finish(mut self) -> Result<Entered> {
-        let pid = self.progress.pid.or_else(|| self.channel.pending_init());
+        let told = self.progress.pid.or_else(|| self.channel.pending_init());
+        // the stage may have been killed between making it and telling of it
+        let pid = told.or_else(|| self.channel.born());
         let outcome = self.outcome.take().unwrap_or_else(|| Err(without_process()));
         match (outcome, pid) {
             (Ok(()), Some(pid)) => Ok(Entered {

@@ -115,6 +115,8 @@ impl Making {
             self.outcome = Some(Err(self.progress.ended(stage)));
         }
         let others_ended = self.progress.drain(&self.channel);
+        // the stage may have been killed between making it and telling of it
+        self.progress.init = self.progress.init.or_else(|| self.channel.born());
         // if it lives, its end brings us here again, as does that of whoever else still reports
         self.kill_init();
         others_ended && !self.is_init_alive()

@@ -104,7 +104,7 @@ fn try_run(
     let tree = entry.as_ref().and_then(cgroup::Entry::tree);
     let blank = blank_of(options, &spec, mapped, hooks.as_ref());
     let new = flags(&plan, blank);
-    match clone(new, true, tree).call("clone container init")? {
+    match clone(new, true, tree, channel.birth()).call("clone container init")? {
         Forked::Child(_child) => {
             drop(server);
             let filter = filter_of(&spec, options, proc.as_fd()).unwrap_or_else(|e| {

@@ -158,7 +158,7 @@ fn make_init(pins: &Path, setup: &SandboxSetup, channel: &Channel) -> Result<For
     }
     drop(joined);
     let tree = entry.as_ref().and_then(cgroup::Entry::tree);
-    clone(CloneFlags::CLONE_NEWPID.bits() as u64, true, tree).call("clone sandbox init")
+    clone(CloneFlags::CLONE_NEWPID.bits() as u64, true, tree, None).call("clone sandbox init")
 }
 
 /// Takes everything away that a process which only reaps does not need.

@@ -1,6 +1,7 @@
 //! The crate's only unsafe code: system calls that no safe wrapper exists for, each behind a safe function.
 #![allow(unsafe_code)]
 
+pub(crate) mod birth;
 pub(crate) mod bpf;
 pub(crate) mod cred;
 pub(crate) mod daemon;

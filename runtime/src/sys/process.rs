@@ -4,6 +4,7 @@ use std::ffi::{CString, c_char};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use super::birth::Birth;
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -47,16 +48,21 @@ pub(crate) fn fork() -> Result<Forked, Errno> {
 pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> Result<Option<Forked>, Errno> {
     match nix::sys::stat::stat("/proc/self/task")?.st_nlink {
         // the folder itself, `.`, and one thread
-        3 => clone(0, false, Some(cgroup)).map(Some),
+        3 => clone(0, false, Some(cgroup), None).map(Some),
         _ => Ok(None),
     }
 }
 
 /// clone3(2) with the `CLONE_NEW*` flags given; with `sibling` the child's parent is the caller's parent; with `cgroup`
-/// it is born in that cgroup2 folder.
+/// it is born in that cgroup2 folder; `birth` learns its number.
 ///
 /// Only for a single-threaded caller (a forked child): the C library isn't told.
-pub(crate) fn clone(namespaces: u64, sibling: bool, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
+pub(crate) fn clone(
+    namespaces: u64,
+    sibling: bool,
+    cgroup: Option<BorrowedFd<'_>>,
+    birth: Option<&Birth>,
+) -> Result<Forked, Errno> {
     // SAFETY: all-zero is a valid clone_args: no stack, no flags.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = namespaces;
@@ -68,6 +74,10 @@ pub(crate) fn clone(namespaces: u64, sibling: bool, cgroup: Option<BorrowedFd<'_
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    if let Some(birth) = birth {
+        args.flags |= libc::CLONE_PARENT_SETTID as u64;
+        args.parent_tid = birth.address();
     }
     // SAFETY: without CLONE_VM this is a fork: the child runs on a copy of this stack. The caller is
     // single-threaded, so nothing of the copy is in use by a thread that the child doesn't have.

@@ -92,7 +92,7 @@ impl Stage<'_> {
         if target.namespaces & LinuxNamespaceType::User as i32 != 0 {
             become_root().call("become root of the user namespace")?;
         }
-        match clone(0, true, None).call("clone exec process")? {
+        match clone(0, true, None, channel.birth()).call("clone exec process")? {
             Forked::Parent(pid) => channel.report(&Report::Init { pid: pid.as_raw() }),
             Forked::Child(_child) => {
                 #[cfg(feature = "seccomp-compile")]

@@ -168,7 +168,6 @@ impl Session {
             .map(IoSlice::new)
             .collect();
         let mut slices = &mut slices[..];
-        IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
             let written = self.socket.write_vectored(slices)?;
             IoSlice::advance_slices(&mut slices, written);
