@@ -259,6 +259,7 @@ fn a_unit_has_the_properties_that_annotations_ask_for() {
     assert!(error.contains("NoSuch"), "{error}");
     // without being asked for systemd's groups by name, nobody's annotations count
     drop(s.bundle.prepare().unwrap());
+    cgroup::remove(&s.bundle.cgroup).unwrap();
     assert!(!s.is_known());
 }
 
