@@ -48,6 +48,7 @@ pub async fn serve(config: Config) -> Result<()> {
     tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving the CRI");
     let streams = tokio::spawn(stream(Arc::clone(&core)));
     let inspection = tokio::spawn(crate::inspect::serve(Arc::clone(&core)));
+    pintle_runtime::let_go_of_program();
     let served = serve_on(listener, &core, &mut stop).await;
     streams.abort();
     inspection.abort();

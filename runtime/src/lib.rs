@@ -25,4 +25,4 @@ mod sys;
 pub mod terminal;
 
 pub use error::{Error, Result};
-pub use sys::daemon::keep_heap_small;
+pub use sys::daemon::{keep_heap_small, let_go_of_program};

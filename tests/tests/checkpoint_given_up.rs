@@ -11,6 +11,7 @@ use k8s_cri::v1::CheckpointContainerRequest;
 use pintle_tests::newer::checkpoint::{CheckpointPodRequest, checkpoint_pod};
 use pintle_tests::world::{self, Running, World};
 use pintle_tests::{criu, logs, pod, wait};
+use tokio::task::JoinHandle;
 
 /// Counts, beside a process that has memory enough for criu to take its time: tail waits for the end of what it keeps.
 const COUNTER: &str = "{ head -c 96000000 /dev/zero; echo > /full; sleep 100000; } | tail -c 96000000 > /dev/null & \
@@ -70,6 +71,22 @@ async fn memory_is_written(w: &World) -> Result<()> {
     .await
 }
 
+/// Asks for a checkpoint, and returns once criu has begun to write the memory down.
+async fn checkpoint_at_work(w: &World, running: &Running, archive: &Path) -> Result<JoinHandle<Result<()>>> {
+    let mut runtime = w.cri.runtime.clone();
+    let request = CheckpointContainerRequest {
+        container_id: running.container.clone(),
+        location: archive.display().to_string(),
+        timeout: 0,
+    };
+    let call = tokio::spawn(async move {
+        runtime.checkpoint_container(request).await?;
+        Ok(())
+    });
+    memory_is_written(w).await?;
+    Ok(call)
+}
+
 /// The container goes on, nothing of the attempt is left, and the next one succeeds.
 async fn nothing_has_been(w: &World, running: &Running, archive: &Path) -> Result<()> {
     let root = w.slot.root();
@@ -103,14 +120,7 @@ async fn a_checkpoint_whose_caller_goes_is_given_up() {
     world::test_with(criu::setup().expect("a daemon"), async |w| {
         let running = counter(w).await?;
         let archive = w.slot.root().join("gone.tar");
-        let mut runtime = w.cri.runtime.clone();
-        let request = CheckpointContainerRequest {
-            container_id: running.container.clone(),
-            location: archive.display().to_string(),
-            timeout: 0,
-        };
-        let call = tokio::spawn(async move { runtime.checkpoint_container(request).await });
-        memory_is_written(w).await?;
+        let call = checkpoint_at_work(w, &running, &archive).await?;
         call.abort();
         nothing_has_been(w, &running, &archive).await
     })
@@ -154,14 +164,7 @@ async fn a_daemon_that_dies_meanwhile_leaves_nothing_frozen() {
     world::test_with(criu::setup().expect("a daemon"), async |w| {
         let running = counter(w).await?;
         let archive = w.slot.root().join("died.tar");
-        let mut runtime = w.cri.runtime.clone();
-        let request = CheckpointContainerRequest {
-            container_id: running.container.clone(),
-            location: archive.display().to_string(),
-            timeout: 0,
-        };
-        let call = tokio::spawn(async move { runtime.checkpoint_container(request).await });
-        memory_is_written(w).await?;
+        let call = checkpoint_at_work(w, &running, &archive).await?;
         w.server.kill();
         ensure!(call.await?.is_err(), "the daemon is dead");
         counts_on(&running.log).await.context("without a daemon")?;

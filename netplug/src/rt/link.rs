@@ -1,5 +1,7 @@
 //! Links: look up, create, change, delete.
 
+use std::collections::HashSet;
+
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
@@ -96,12 +98,13 @@ impl Route {
         message
             .attributes
             .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let mut links: Vec<Link> = Vec::new();
+        let mut links = Vec::new();
+        let mut known = HashSet::new();
         self.0.dump(
             &request(libc::RTM_GETLINK, 0, &message, "list links".into()),
             |payload| {
                 let link = parse(payload)?;
-                if !links.iter().any(|known| known.index == link.index) {
+                if known.insert(link.index) {
                     links.push(link);
                 }
                 Ok(())
