@@ -3,13 +3,9 @@
 
 mod support;
 
-use std::fs::{self, File};
-use std::os::fd::AsRawFd as _;
+use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
-use std::time::Duration;
 
-use nix::mount::{MsFlags, mount};
 use pintle_runtime::cgroup::{self, Handle, Mode};
 use serde_json::json;
 use support::Bundle;
@@ -173,38 +169,6 @@ fn a_frozen_container_can_be_killed() {
     assert!(handle.is_frozen());
     handle.kill_all().unwrap();
     assert_eq!(running.wait(), 137);
-}
-
-#[test]
-fn processes_that_cannot_stop_all_go_on() {
-    let b = Bundle::new("sleep 1000");
-    let mut running = b.prepare().unwrap();
-    running.start().unwrap();
-    let hung = b.path("hung");
-    fs::create_dir(&hung).unwrap();
-    // Nobody answers here, and a request that waits for its answer can't be frozen, only killed.
-    let server = File::options().read(true).write(true).open("/dev/fuse").unwrap();
-    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
-    let options = Some(options.as_str());
-    mount(Some("hung"), &hung, Some("fuse"), MsFlags::empty(), options).unwrap();
-    let mut reader = Command::new("cat").arg(hung.join("file")).spawn().unwrap();
-    let stat = format!("/proc/{}/stat", reader.id());
-    let waits = || fs::read_to_string(&stat).unwrap().contains(") D ");
-    for _ in 0..1000 {
-        if waits() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert!(waits(), "nothing waits for the file system");
-    let handle = running.prepared.cgroup.clone();
-    fs::write(file(&b, "freezer", "cgroup.procs"), reader.id().to_string()).unwrap();
-
-    let e = handle.freeze(true).unwrap_err().to_string();
-    assert!(e.starts_with("stop the processes of cgroup /pintle-test/"), "{e}");
-    assert!(!handle.is_frozen());
-    drop(server);
-    assert!(!reader.wait().unwrap().success());
 }
 
 #[test]

@@ -53,6 +53,8 @@ struct Options {
 #[derive(Debug, Clone, Copy, Default)]
 struct Took {
     wall: Duration,
+    /// Until everything was on disk, too.
+    stored: Duration,
     cpu: Duration,
     /// In KiB.
     peak: u64,
@@ -213,15 +215,17 @@ async fn measure(world: &World, row: &Row) -> Result<Took> {
     while let Some(pulled) = pulls.join_next().await {
         pulled??;
     }
-    let took = Took {
-        wall: begin.elapsed(),
-        cpu: process.cpu()? - cpu,
-        peak: process.peak()?,
-        disk: disk(&root, &registry).saturating_sub(at_first),
-    };
-    // What the disk still has to write shall not fall on the next one.
+    let wall = begin.elapsed();
+    let (cpu, peak) = (process.cpu()? - cpu, process.peak()?);
+    // What the disk still has to write shall not fall on the next one either.
     nix::unistd::sync();
-    Ok(took)
+    Ok(Took {
+        wall,
+        stored: begin.elapsed(),
+        cpu,
+        peak,
+        disk: disk(&root, &registry).saturating_sub(at_first),
+    })
 }
 
 fn head(about: &str) -> String {
@@ -231,8 +235,9 @@ fn head(about: &str) -> String {
          docker-registry on the same machine. The image is made of files of the machine's own /usr: {about}.\n\
          CPU is the daemon's, peak the largest resident memory of its process during the pull (VmHWM, its program's own pages included, after\n\
          a reset), disk what its folders grew by. Neither has children that pull.\n\
-         Pintle has put everything on disk when a pull answers (syncfs); containerd has not.\n\n\
-         | pull | by | wall, s | CPU, s | peak, MB | disk / unpacked |\n| --- | --- | ---: | ---: | ---: | ---: |\n"
+         Pintle has put everything on disk when a pull answers (syncfs), containerd has not: \"on disk\" is the time until a sync(2) after the\n\
+         answer has returned.\n\n\
+         | pull | by | wall, s | on disk, s | CPU, s | peak, MB | disk / unpacked |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n"
     )
 }
 
@@ -248,8 +253,9 @@ fn line(text: &mut String, row: &str, by: &str, took: &[Took], unpacked: u64) ->
     let peak = median(|took| took.peak as f64 / 1024.0);
     writeln!(
         text,
-        "| {row} | {by} | {:.2} | {:.2} | {peak:.0} | {share:.2} |",
+        "| {row} | {by} | {:.2} | {:.2} | {:.2} | {peak:.0} | {share:.2} |",
         median(|took| took.wall.as_secs_f64()),
+        median(|took| took.stored.as_secs_f64()),
         median(|took| took.cpu.as_secs_f64()),
     )?;
     Ok(())
