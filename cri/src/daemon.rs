@@ -22,7 +22,7 @@ use crate::proto::admin::images_server::ImagesServer;
 use crate::proto::image_service_server::ImageServiceServer;
 use crate::proto::runtime_service_server::RuntimeServiceServer;
 use crate::recover::recover;
-use crate::server::{RpcLog, Service};
+use crate::server::{Deadline, RpcLog, Service};
 use crate::streaming;
 
 /// How long a call that is under way may go on after SIGTERM. Containers go on anyway.
@@ -90,6 +90,7 @@ async fn serve_on(listener: UnixListener, core: &Arc<Core>, stop: &mut Stop) -> 
     let service = Service::new(Arc::clone(core));
     let server = Server::builder()
         .layer(RpcLog)
+        .layer(Deadline)
         .add_service(
             RuntimeServiceServer::new(service.clone())
                 .max_decoding_message_size(MESSAGE_LIMIT)

@@ -6,6 +6,7 @@ mod checkpoint_pod;
 mod container_stats;
 mod container_status;
 mod create_container;
+mod deadline;
 mod exec;
 mod exec_sync;
 mod filter;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 
 use crate::core::Core;
 
+pub use deadline::Deadline;
 pub use log::RpcLog;
 
 /// Both CRI services.
